@@ -1,0 +1,42 @@
+"""pitprop finds out why a network's training collapsed, by controlled experiment, and proves the fix.
+
+The public names load when they are first used: `import pitprop` imports neither torch nor jax.
+"""
+
+import importlib
+
+from pitprop._errors import PitpropError
+from pitprop.records import RUN, Comparison, Finding, Row, RunInfo
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "watch": "pitprop.watch",
+    "detect": "pitprop.rules",
+    "Recipe": "pitprop.trials.recipe",
+    "diagnose": "pitprop.trials",
+}
+"""Public name -> the module that holds it."""
+
+__all__ = [
+    "RUN",
+    "Comparison",
+    "Finding",
+    "PitpropError",
+    "Recipe",
+    "Row",
+    "RunInfo",
+    "detect",
+    "diagnose",
+    "watch",
+]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'pitprop' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(set(globals()) | set(_LAZY))

@@ -1,0 +1,49 @@
+"""What to train, resumably: the contract between a user's training code and pitprop's trials."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Training(Protocol):
+    """One training in progress. pitprop never owns the loop of the user's product; trials drive this one.
+
+    A torch training has `model` and `optimizer` attributes. It may define `state()` and `load_state(state)`; where it
+    does not, pitprop takes every attribute that has a `state_dict` (model, optimizer, schedulers, scaler, EMA).
+    """
+
+    def batches(self, cursor: int) -> Iterator[Any]:
+        """Batches from number `cursor` on, endless, the same ones whenever asked with the same cursor."""
+        ...
+
+    def step(self, batch: Any) -> Mapping[str, Any]:
+        """One whole training step on `batch`; returns what the loop knows (`loss`, `outputs`, `targets`, scalars)."""
+        ...
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Metrics on held-out data. Leaves the state of the training as it was."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to build a training from a seed and knobs, and which number tells whether it did its job.
+
+    Args:
+        build: `build(seed, knobs) -> Training`; `knobs` is an instance of the dataclass below.
+        knobs: Dataclass with a default for every field. Fields typed `Literal[...]` or `bool` declare alternatives that
+            `diagnose` may try by itself.
+        metric: Key of `evaluate()` that says whether the run does its job.
+        higher_is_better: Direction in which the metric improves.
+        margin: Difference of the metric that is too small to matter, fixed before any run.
+        steps: Length of a run; a trial's default horizon.
+        guards: Further keys of `evaluate()` to report beside the metric.
+    """
+
+    build: Callable[[int, Any], Training]
+    knobs: type
+    metric: str
+    higher_is_better: bool = True
+    margin: float = 0.0
+    steps: int = 200
+    guards: tuple[str, ...] = ()
