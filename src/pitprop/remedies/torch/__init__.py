@@ -1,0 +1,1 @@
+"""Remedies for PyTorch, one leaf file each."""

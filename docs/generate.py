@@ -1,0 +1,61 @@
+"""Write the reference pages from the files' own docstrings.
+
+    python docs/generate.py           write them
+    python docs/generate.py --check   fail when a page on disk differs
+"""
+
+import sys
+from pathlib import Path
+
+from pitprop.catalogue import KINDS, Entry, entries
+
+HERE = Path(__file__).parent
+INTRODUCTION = {
+    "rules": "A rule watches one failure mode over time. `pitprop explain NAME` prints its page.",
+    "checks": "A check asks one question of a model before training.",
+    "indicators": "An indicator is a pure measure: array in, number out, for numpy, torch and jax alike.",
+    "remedies": "A remedy is one file that can be copied away alone; the file's head is its page.",
+    "interventions": "An intervention is a change that a trial makes to a fork, never to your run.",
+}
+
+
+def reference(kind: str, found: list[Entry]) -> str:
+    """One page: a table of all entries, then each in full."""
+    columns = list(found[0].facts)
+    lines = [f"# {kind.capitalize()}", "", INTRODUCTION[kind], ""]
+    lines += ["| " + " | ".join(["name", *columns, ""]) + " |", "|" + "---|" * (len(columns) + 2)]
+    for entry in found:
+        cells = [f"[`{entry.name}`](#{entry.name.lower()})", *(entry.facts[c] for c in columns), entry.summary]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    for entry in found:
+        lines += ["", f'<a id="{entry.name.lower()}"></a>', "", f"## {entry.name}", "", demote(entry.page)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def demote(page: str) -> str:
+    """Headings of a page, two levels down, so that they stand below the entry's own."""
+    return "\n".join(f"##{line}" if line.startswith("#") else line for line in page.splitlines())
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page, by path."""
+    made = {HERE / "reference" / f"{kind}.md": reference(kind, entries(kind)) for kind in KINDS if kind != "cases"}
+    made |= {HERE / "reference" / f"{case.name}.md": case.page for case in entries("cases")}
+    return made
+
+
+def main(arguments: list[str]) -> int:
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if "--check" in arguments:
+        for path in stale:
+            print(f"{path} differs from the docstrings; run: python docs/generate.py", file=sys.stderr)
+        return 1 if stale else 0
+    for path, text in pages().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    print(f"{len(stale)} pages written")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

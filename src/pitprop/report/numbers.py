@@ -1,0 +1,33 @@
+"""How a number is written for people: four digits, a real minus sign, and NaN as `undefined`, never as 0."""
+
+import math
+
+
+def show(x: float | None, *, sign: bool = False) -> str:
+    """`x` in at most four significant digits; with `sign`, a plus where it is positive."""
+    if x is None:
+        return "not measured"
+    if math.isnan(x):
+        return "undefined"
+    if math.isinf(x):
+        return ("+∞" if sign else "∞") if x > 0 else "−∞"
+    if x == int(x) and abs(x) < 1e7:
+        text = f"{int(x):+d}" if sign and x else f"{int(x)}"
+    else:
+        text = f"{x:{'+' if sign else ''}.4g}"
+    return text.replace("-", "−")
+
+
+def span(low: float, high: float) -> str:
+    """An interval, `[low, high]`, both ends signed."""
+    return f"[{show(low, sign=True)}, {show(high, sign=True)}]"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `41 s`, `3 min 20 s` or `2 h 5 min`."""
+    if not math.isfinite(seconds):
+        return "undefined"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"

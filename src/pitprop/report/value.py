@@ -1,0 +1,157 @@
+"""The one frozen value that a report is: everything that text, JSON and HTML show, and nothing they must work out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from pitprop.records import Comparison, Finding, RunInfo
+
+Tone = Literal["failure", "warning", "clear"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """The first screen: what happened, why, what fixes it, how sure. A part that nobody measured is empty."""
+
+    tone: Tone
+    """`failure`: the run is not doing its job; `warning`: look at it; `clear`: nothing was found."""
+    statement: str
+    """One sentence that stands alone."""
+    happened: str = ""
+    """The gravest finding, with its numbers."""
+    why: str = ""
+    """The cause, as far as trials settled it."""
+    fixes: str = ""
+    """The remedy that was measured to work."""
+    sure: str = ""
+    """Effect of the remedy with its interval, seeds and p-value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What stands behind a rule's name."""
+
+    reads: tuple[str, ...]
+    """Indicators that the rule reads."""
+    text: str
+    """The rule's page in Markdown: the docstring of its module."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Series:
+    """One indicator at one site over the run, thinned where it is long."""
+
+    indicator: str
+    """Name of the indicator."""
+    site: str
+    """Dotted place in the model, or `RUN`."""
+    steps: Int64[np.ndarray, " points"]
+    """Steps that were measured, ascending; a step that is not here was not measured."""
+    values: Float32[np.ndarray, " points"]
+    """Values at those steps; NaN is undefined."""
+    num_measured: int
+    """Points in the trace; more than `len(values)` where the series was thinned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Attention:
+    """The attention maps of one site at one step."""
+
+    site: str
+    """Dotted place in the model."""
+    step: int
+    """Optimizer step."""
+    weights: Float32[np.ndarray, "head query key"]
+    """Attention weights, pooled to a size that fits a screen."""
+    pooled: int
+    """Side of the square of original entries that one entry is the mean of; 1 is the map itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One comparison, and the round of the diagnosis that it belongs to."""
+
+    round: str
+    """`screen` (few seeds, many suspects) or `confirm` (all seeds, the best few)."""
+    comparison: Comparison
+    """The paired effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """What the trials allow to be said."""
+
+    statement: str
+    """One sentence."""
+    cause: str | None
+    """Cause that a trial established, or None."""
+    remedy: str | None
+    """Name of the arm that was measured to repair the run, or None."""
+    exonerated: tuple[str, ...]
+    """Suspects that a trial cleared."""
+    next: str
+    """What would settle what is still open, or what to do now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """The content of `trial.json`."""
+
+    plan: Mapping[str, object]
+    """The plan as it was written before the first run."""
+    plan_hash: str
+    """Hash of that plan."""
+    command: tuple[str, ...]
+    """Command line that made the diagnosis."""
+    fork: Mapping[str, object]
+    """Proof that the fork is exact."""
+    trials: tuple[Trial, ...]
+    """All comparisons, in the order of the file."""
+    conclusion: Conclusion
+    """What they allow to be said."""
+    wall_s: float
+    """Duration in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Report:
+    """Everything a reader is shown about one run folder."""
+
+    version: str
+    """Version of pitprop that built the report."""
+    folder: str
+    """Absolute path of the run folder."""
+    info: RunInfo
+    """Where the trace comes from."""
+    last_step: int | None
+    """Last step in the trace; None for an empty one."""
+    headline: Headline
+    """The first screen."""
+    findings: tuple[Finding, ...]
+    """All findings, gravest first, then by onset."""
+    pages: Mapping[str, Page]
+    """Rule name -> its page, for every rule that found something."""
+    series: tuple[Series, ...]
+    """All measured series, in the order of their first appearance."""
+    units: Mapping[str, str]
+    """Indicator -> unit, for indicators of pitprop; `1` is a pure number."""
+    attention: tuple[Attention, ...]
+    """Attention maps by site and step."""
+    coverage: Mapping[str, object]
+    """What the watch expected and what it saw, as the trace tells it."""
+    diagnosis: Diagnosis | None
+    """The trials, where the folder holds any."""
+    command: tuple[str, ...]
+    """Command that makes this run, or this diagnosis, again; empty where the trace does not know it."""
+    notes: tuple[str, ...]
+    """What was thinned, pooled or left out to keep the report small."""
+
+    def by_rule(self) -> dict[str, tuple[Finding, ...]]:
+        """Findings by rule, the rule with the gravest finding first."""
+        groups: dict[str, tuple[Finding, ...]] = {}
+        for finding in self.findings:
+            groups[finding.rule] = (*groups.get(finding.rule, ()), finding)
+        return groups

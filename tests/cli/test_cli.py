@@ -1,0 +1,187 @@
+"""The command line, end to end: what a user types, sees and gets as exit code."""
+
+import json
+import sqlite3
+import textwrap
+
+import pytest
+
+from pitprop.cli import app, main
+from pitprop.records import RUN, RunInfo
+from pitprop.trace import Writer
+
+
+def strict(text: str):
+    """JSON as a browser reads it: no NaN, no Infinity."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} in JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture
+def collapsed_run(tmp_path):
+    """A run whose outputs are all the same from step 100 on, and one number that is undefined."""
+    folder = tmp_path / "collapsed"
+    info = RunInfo(name="collapsed", started="2026-01-01T00:00:00Z")
+    with Writer(folder, info) as trace:
+        for step in range(0, 400, 5):
+            healthy = step < 100
+            trace.append(
+                step,
+                {
+                    "loss": {RUN: 1.0 / (1 + step)},
+                    "output_uniqueness": {RUN: 1.0 if healthy else 1 / 64},
+                    "output_spread": {RUN: 0.8 if healthy else 1e-7},
+                    "token_cosine": {"blocks.0": float("nan")},
+                },
+            )
+    return folder
+
+
+def test_detect_finds_and_says_how_to_go_on(collapsed_run, capsys):
+    assert main(["detect", str(collapsed_run)]) == 1
+    out = capsys.readouterr().out
+    assert "failure output-duplication at <run>" in out
+    assert "pitprop explain output-duplication" in out
+
+
+def test_detect_json_is_strict_and_allow_silences(collapsed_run, capsys):
+    assert main(["detect", str(collapsed_run), "--json"]) == 1
+    found = strict(capsys.readouterr().out)
+    assert found["last_step"] == 395
+    rules = {finding["rule"] for finding in found["findings"] if finding["severity"] == "failure"}
+    assert rules == {"output-duplication"}
+    assert main(["detect", str(collapsed_run), "--allow", "output-duplication"]) == 0
+
+
+def test_detect_by_one_rule(collapsed_run, capsys):
+    assert main(["detect", str(collapsed_run), "--rule", "loss-spike"]) == 0
+    assert "Nothing found" in capsys.readouterr().out
+
+
+def test_report_from_the_trace_alone(collapsed_run, capsys):
+    assert main(["report", str(collapsed_run)]) == 0
+    assert "report.html" in capsys.readouterr().out
+    page = (collapsed_run / "report.html").read_text()
+    assert "output-duplication" in page
+    assert main(["report", str(collapsed_run), "--json"]) == 0
+    strict(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("kind", ["rules", "checks", "indicators", "remedies", "interventions", "cases"])
+def test_list_and_explain(kind, capsys):
+    assert main(["list", kind]) == 0
+    assert capsys.readouterr().out.strip()
+    assert main(["list", kind, "--json"]) == 0
+    for entry in strict(capsys.readouterr().out):
+        assert entry["summary"], entry
+        assert main(["explain", entry["name"]]) == 0
+        assert len(capsys.readouterr().out) > 100, entry
+
+
+def write(path, code):
+    path.write_text(textwrap.dedent(code))
+    return path
+
+
+BAD = {
+    "no such file": (lambda tmp: f"{tmp}/nowhere.py:recipe", "nowhere.py"),
+    "no such module": (lambda tmp: "no_such_package.module:recipe", "no_such_package"),
+    "no such attribute": (lambda tmp: f"{write(tmp / 'a.py', 'receipe = 1')}:recipe", "receipe"),
+    "not a recipe": (lambda tmp: f"{write(tmp / 'b.py', 'recipe = 1')}:recipe", "int"),
+    "raises on import": (lambda tmp: f"{write(tmp / 'c.py', 'import no_such_thing')}:recipe", "no_such_thing"),
+    "neither": (lambda tmp: "model_mergin", "model_merging"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_recipes_are_explained(name, tmp_path, capsys):
+    reference, expected = BAD[name]
+    assert main(["diagnose", reference(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    seen = capsys.readouterr()
+    assert expected in seen.err.replace("\n", "").replace("│", "").replace(" ", "") or expected in seen.err
+    assert "Traceback" not in seen.err
+
+
+def test_a_recipe_that_raises_while_building(tmp_path, capsys):
+    path = write(
+        tmp_path / "raises.py",
+        """
+        import dataclasses, pitprop
+
+        @dataclasses.dataclass(frozen=True)
+        class Knobs:
+            width: int = 3
+
+        def build(seed, knobs):
+            raise ValueError("the data set is on another machine")
+
+        recipe = pitprop.Recipe(build=build, knobs=Knobs, metric="accuracy")
+        """,
+    )
+    assert main(["diagnose", f"{path}:recipe", "--out", str(tmp_path / "out")]) == 2
+    assert "the data set is on another machine" in capsys.readouterr().err
+
+
+def test_no_such_run(tmp_path, capsys):
+    assert main(["detect", str(tmp_path / "nothing")]) == 2
+    assert main(["report", str(tmp_path / "nothing"), "--json"]) == 2
+    assert "error" in strict(capsys.readouterr().out)
+
+
+def test_trace_of_another_version(collapsed_run, capsys):
+    with sqlite3.connect(collapsed_run / "trace.sqlite") as file:
+        file.execute("PRAGMA user_version = 999")
+    assert main(["detect", str(collapsed_run)]) == 2
+    assert "999" in capsys.readouterr().err
+
+
+def test_truncated_trace_is_kept(collapsed_run, capsys):
+    trace = collapsed_run / "trace.sqlite"
+    whole = trace.read_bytes()
+    trace.write_bytes(whole[: len(whole) // 2])
+    assert main(["detect", str(collapsed_run)]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert trace.read_bytes() == whole[: len(whole) // 2]
+
+
+def test_explain_gives_the_nearest_name(capsys):
+    assert main(["explain", "output-duplicatoin"]) == 2
+    assert "output-duplication" in capsys.readouterr().err
+
+
+def test_unknown_verb_and_option(capsys):
+    assert main(["diagnoze", "x"]) == 2
+    assert main(["detect", "x", "--fale-on", "note"]) == 2
+
+
+def test_export(collapsed_run, tmp_path, capsys):
+    import pyarrow.parquet as pq
+
+    assert main(["export", str(collapsed_run), str(tmp_path / "t.parquet")]) == 0
+    assert pq.read_table(tmp_path / "t.parquet").num_rows == 80 * 4
+
+
+OPTIONS = {
+    "case": "--claims --json --out NAME",
+    "check": "--json --knob --seed RECIPE",
+    "detect": "--allow --fail-on --json --rule RUN",
+    "diagnose": "--json --knob --out --seeds --workers RECIPE",
+    "explain": "--json NAME",
+    "export": "--json RUN TO",
+    "list": "--json WHAT",
+    "report": "--allow --json --out RUN",
+}
+
+
+def test_the_options_are_frozen():
+    """A new option is a decision: it is added here too."""
+    seen = {}
+    for name in app:
+        if name.startswith("-"):
+            continue
+        names = {a.name for a in app[name].assemble_argument_collection()}
+        seen[name] = " ".join(sorted(names))
+    assert seen == OPTIONS
