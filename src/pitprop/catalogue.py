@@ -51,7 +51,7 @@ def _rules() -> list[Entry]:
             name=rule.name,
             summary=_first_sentence(page(rule)),
             page=page(rule),
-            facts={"severity": rule.severity, "shelf": rule.shelf, "reads": ", ".join(rule.reads)},
+            facts={"severity": rule.severity, "shelf": rule.shelf},
         )
         for rule in RULES
     ]

@@ -1,14 +1,15 @@
 """The command line: verbs only, the work is elsewhere.
 
-Exit codes: 0 nothing to report, 1 findings or a diagnosed collapse, 2 input that cannot be worked with, 130 interrupted.
+Exit codes: 0 nothing to report, 1 findings or a diagnosed collapse, 2 unusable input, 130 interrupted.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import json as json_
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,11 +17,14 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 import pitprop
 from pitprop._errors import USAGE, PitpropError, nearest
 from pitprop.records import Severity
+from pitprop.trials.progress import Progress
 
 FOUND, INTERRUPTED = 1, 130
 SEVERITIES: tuple[Severity, ...] = ("note", "warning", "failure")
@@ -101,7 +105,10 @@ def detect(
         _say(f"Nothing found in {run} (last step {steps}).")
     else:
         for finding in sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.onset)):
-            _say(f"[bold]{finding.severity}[/bold] {finding.rule} at {_escape(finding.site)}, onset {finding.onset}, ", "")
+            _say(
+                f"[bold]{finding.severity}[/bold] {finding.rule} at {_escape(finding.site)}, onset {finding.onset}, ",
+                "",
+            )
             _say(f"detected {finding.detected}\n  {_escape(finding.message)}")
             _say(f"  [dim]explain: pitprop explain {finding.rule}; allow: --allow {finding.rule}[/dim]")
     worst = max((SEVERITIES.index(f.severity) for f in findings), default=-1)
@@ -142,7 +149,8 @@ def check(recipe: str, /, *, knob: Knobs = (), seed: int = 0, json: Json = False
         _print_json({"recipe": recipe, "findings": [dataclasses.asdict(f) for f in findings]})
     else:
         for finding in findings:
-            _say(f"[bold]{finding.severity}[/bold] {finding.rule} at {_escape(finding.site)}\n  {_escape(finding.message)}")
+            _say(f"[bold]{finding.severity}[/bold] {finding.rule} at {_escape(finding.site)}")
+            _say(f"  {_escape(finding.message)}")
         if not findings:
             _say("Nothing found.")
     return FOUND if any(f.severity == "failure" for f in findings) else 0
@@ -215,7 +223,9 @@ def explain(name: str, /, *, json: Json = False) -> int:
 
     entry = find(name)
     if json:
-        _print_json({"kind": entry.kind, "name": entry.name, "summary": entry.summary, "page": entry.page, **entry.facts})
+        _print_json(
+            {"kind": entry.kind, "name": entry.name, "summary": entry.summary, "page": entry.page, **entry.facts}
+        )
     else:
         _say(f"[bold]{entry.name}[/bold] [dim]({entry.kind})[/dim]\n")
         Console().print(Markdown(entry.page))
@@ -251,7 +261,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--json" in arguments:
             _print_json({"error": {k: getattr(error, k) for k in ("seen", "means", "do", "allow", "read")}})
         else:
-            Console(stderr=True).print(Panel(_escape(str(error)), title="pitprop", border_style="red", title_align="left"))
+            Console(stderr=True).print(
+                Panel(_escape(str(error)), title="pitprop", border_style="red", title_align="left")
+            )
         return error.exit_code
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; what was done is kept, the same command goes on from there")
@@ -285,6 +297,26 @@ def _pairs(options: Sequence[str]) -> dict[str, str]:
         if "=" not in option:
             raise PitpropError(f"--knob {option} has no value", do="--knob NAME=VALUE")
     return dict(option.split("=", 1) for option in options)
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar with an estimate, on stderr; what it yields takes a `Progress`."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Bar(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+        task = bar.add_task("starting", total=None, left="")
+
+        def tell(now: Progress) -> None:
+            left = "" if now.remaining_s is None else f"about {now.remaining_s:.0f} s left"
+            bar.update(task, description=now.stage, completed=now.done, total=now.total, left=left)
+
+        yield tell
 
 
 def _print_json(value: Any) -> None:

@@ -1,0 +1,40 @@
+"""The cases: whole systems that collapse, each with its cause, its remedies and every claim of its post-mortem judged.
+
+This file imports no framework: what a case needs is named by a string until it is used.
+"""
+
+from dataclasses import dataclass
+
+from pitprop._errors import PitpropError, nearest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One system, by reference."""
+
+    name: str
+    """Name on the command line and of the folder."""
+    title: str
+    """What collapses, in one line."""
+    recipe: str
+    """Reference `package.module:attribute` of its recipe, for `diagnose`."""
+    run: str
+    """Reference of `run(folder, *, claims, progress) -> CaseResult`, for `pitprop case`."""
+
+
+CASES: tuple[Case, ...] = (
+    Case(
+        name="model_merging",
+        title="a transformer that merges two CNNs gives the same CNN whatever goes in (seed 4)",
+        recipe="pitprop.cases.model_merging.recipe:recipe",
+        run="pitprop.cases.model_merging.run:run",
+    ),
+)
+
+
+def by_name(name: str) -> Case:
+    """The case called `name`; raises `PitpropError` with the nearest names."""
+    for case in CASES:
+        if case.name == name:
+            return case
+    raise PitpropError(f"There is no case `{name}`: {nearest(name, [case.name for case in CASES])}")

@@ -1,0 +1,9 @@
+"""One plain `Report` value from a run folder, and its three forms: text, JSON and HTML."""
+
+from pitprop.report.as_html import to_html, write
+from pitprop.report.as_json import to_json
+from pitprop.report.as_text import to_text
+from pitprop.report.build import build
+from pitprop.report.value import Report
+
+__all__ = ["Report", "build", "to_html", "to_json", "to_text", "write"]

@@ -36,81 +36,78 @@ class _Wrong(Exception):
     """A part of the file that is not what the contract says; becomes a PitpropError that knows the path."""
 
 
-def _diagnosis(content) -> Diagnosis:
-    content = _of(content, Mapping, "the file")
-    conclusion = _of(_part(content, "conclusion"), Mapping, "conclusion")
-    trials = [_trial(item, f"comparisons[{i}]") for i, item in enumerate(_of(_part(content, "comparisons"), list, "it"))]
+def _diagnosis(content: Any) -> Diagnosis:
+    get = _Part(content)
+    said = _Part(get("conclusion", Mapping), "conclusion.")
     return Diagnosis(
-        plan=_of(_part(content, "plan"), Mapping, "plan"),
-        plan_hash=_of(_part(content, "plan_hash"), str, "plan_hash"),
-        command=_strings(_part(content, "command"), "command"),
-        fork=_of(_part(content, "fork"), Mapping, "fork"),
-        trials=tuple(trials),
-        conclusion=Conclusion(
-            statement=_of(_part(conclusion, "statement", "conclusion."), str, "conclusion.statement"),
-            cause=_of(_part(conclusion, "cause", "conclusion."), str | None, "conclusion.cause"),
-            remedy=_of(_part(conclusion, "remedy", "conclusion."), str | None, "conclusion.remedy"),
-            exonerated=_strings(_part(conclusion, "exonerated", "conclusion."), "conclusion.exonerated"),
-            next=_of(_part(conclusion, "next", "conclusion."), str, "conclusion.next"),
+        plan=get("plan", Mapping),
+        plan_hash=get("plan_hash", str),
+        command=get.all("command", str),
+        fork=get("fork", Mapping),
+        trials=tuple(
+            _trial(_Part(item, f"comparisons[{i}].")) for i, item in enumerate(get.all("comparisons", Mapping))
         ),
-        wall_s=_number(_part(content, "wall_s"), "wall_s"),
+        conclusion=Conclusion(
+            statement=said("statement", str),
+            cause=said("cause", str | None),
+            remedy=said("remedy", str | None),
+            exonerated=said.all("exonerated", str),
+            next=said("next", str),
+        ),
+        failed=get.all("failed", Mapping) if "failed" in content else (),
+        wall_s=_number(get("wall_s")),
     )
 
 
-def _trial(item, where: str) -> Trial:
-    values = dict(_of(item, Mapping, where))
-    round_ = _of(values.pop("round", None), str, f"{where}.round")
-    read_field = {
-        str: lambda v, w: _of(v, str, w),
-        bool: lambda v, w: _of(v, bool, w),
-        int: lambda v, w: int(_number(v, w)),
-        float: _number,
-        tuple[int, ...]: lambda v, w: tuple(int(x) for x in _numbers(v, w)),
-        tuple[float, ...]: lambda v, w: _numbers(v, w),
-        Verdict: _verdict,
-    }
-    fields: dict[Any, Any] = {
-        f.name: read_field[f.type](_part(values, f.name, f"{where}."), f"{where}.{f.name}")  # type: ignore[index]
-        for f in dataclasses.fields(Comparison)
-    }
+def _trial(get: "_Part") -> Trial:
+    numbers = tuple[float, ...]
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(Comparison):
+        if field.type is float:
+            fields[field.name] = _number(get(field.name))
+        elif field.type == numbers:
+            fields[field.name] = tuple(map(_number, get(field.name, list)))
+        elif field.type == tuple[int, ...]:
+            fields[field.name] = get.all(field.name, int)
+        else:
+            fields[field.name] = get(field.name, str if field.type == Verdict else field.type)
+    if fields["verdict"] not in get_args(Verdict):
+        raise _Wrong(f"`{get.prefix}verdict` is {fields['verdict']!r}, not one of {', '.join(get_args(Verdict))}")
     if not len(fields["seeds"]) == len(fields["control"]) == len(fields["treated"]):
-        raise _Wrong(f"`{where}`: seeds, control and treated differ in length")
-    return Trial(round=round_, comparison=Comparison(**fields))
+        raise _Wrong(f"`{get.prefix}seeds`, `control` and `treated` differ in length")
+    return Trial(round=get("round", str), comparison=Comparison(**fields))
 
 
-def _part(mapping: Mapping, key: str, prefix: str = ""):
-    if key not in mapping:
-        raise _Wrong(f"`{prefix}{key}` is missing")
-    return mapping[key]
+class _Part:
+    """Typed access to one JSON object of the file, with errors that name the place."""
+
+    def __init__(self, content: Any, prefix: str = ""):
+        if not isinstance(content, Mapping):
+            raise _Wrong(f"`{prefix.rstrip('.') or 'the file'}` is {content!r:.60}")
+        self.content, self.prefix = content, prefix
+
+    def __call__(self, key: str, kind: Any = object) -> Any:
+        if key not in self.content:
+            raise _Wrong(f"`{self.prefix}{key}` is missing")
+        value = self.content[key]
+        if not isinstance(value, kind):
+            raise _Wrong(f"`{self.prefix}{key}` is {value!r:.60}")
+        return value
+
+    def all(self, key: str, kind: Any) -> tuple:
+        """The list at `key`, every item of which is of one kind."""
+        values = self(key, list)
+        for i, value in enumerate(values):
+            if not isinstance(value, kind):
+                raise _Wrong(f"`{self.prefix}{key}[{i}]` is {value!r:.60}")
+        return tuple(values)
 
 
-def _of(value, kind, where: str):
-    if not isinstance(value, kind):
-        raise _Wrong(f"`{where}` is {value!r:.60}")
-    return value
-
-
-def _number(value, where: str) -> float:
-    # JSON has no NaN: it comes as a string, as null, or as the literal that Python's own writer makes.
-    if value is None or (isinstance(value, str) and value in ("nan", "inf", "-inf")):
-        return float(value or "nan")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Wrong(f"`{where}` is {value!r:.60}, not a number")
-    return float(value)
-
-
-def _numbers(value, where: str) -> tuple[float, ...]:
-    return tuple(_number(x, f"{where}[{i}]") for i, x in enumerate(_of(value, list, where)))
-
-
-def _strings(value, where: str) -> tuple[str, ...]:
-    return tuple(_of(x, str, f"{where}[{i}]") for i, x in enumerate(_of(value, list, where)))
-
-
-def _verdict(value, where: str) -> Verdict:
-    if value not in get_args(Verdict):
-        raise _Wrong(f"`{where}` is {value!r:.60}, not one of {', '.join(get_args(Verdict))}")
-    return value
+def _number(value: Any) -> float:
+    # JSON has no NaN: an undefined number comes as a string.
+    if isinstance(value, int | float) or value in ("nan", "inf", "-inf"):
+        return float(value)
+    raise _Wrong(f"{value!r:.60} stands where a number belongs")
 
 
 def _malformed(path: Path, what: str) -> PitpropError:

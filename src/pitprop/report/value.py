@@ -14,7 +14,7 @@ Tone = Literal["failure", "warning", "clear"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """The first screen: what happened, why, what fixes it, how sure. A part that nobody measured is empty."""
+    """The first screen: what happened, why, what fixes it, how sure. A part with nothing to say is empty."""
 
     tone: Tone
     """`failure`: the run is not doing its job; `warning`: look at it; `clear`: nothing was found."""
@@ -89,7 +89,7 @@ class Conclusion:
     cause: str | None
     """Cause that a trial established, or None."""
     remedy: str | None
-    """Name of the arm that was measured to repair the run, or None."""
+    """Arm or change that was measured to help most, or None."""
     exonerated: tuple[str, ...]
     """Suspects that a trial cleared."""
     next: str
@@ -112,6 +112,8 @@ class Diagnosis:
     """All comparisons, in the order of the file."""
     conclusion: Conclusion
     """What they allow to be said."""
+    failed: tuple[Mapping[str, object], ...]
+    """Runs that raised or died: arm, seed, error."""
     wall_s: float
     """Duration in seconds."""
 
@@ -142,6 +144,10 @@ class Report:
     """Attention maps by site and step."""
     coverage: Mapping[str, object]
     """What the watch expected and what it saw, as the trace tells it."""
+    unseen: tuple[str, ...]
+    """What a reader would expect in the trace and won't find there, in the watch's own sentences."""
+    schedule: Mapping[str, object]
+    """When the watch measured, as the trace tells it."""
     diagnosis: Diagnosis | None
     """The trials, where the folder holds any."""
     command: tuple[str, ...]

@@ -1,0 +1,74 @@
+"""One failure mode per file, as a pure fold over rows; the file is its own page.
+
+One more rule is one new file, one line in `RULES`, and its traces in `tests/rules/rule_traces.py`.
+"""
+
+import inspect
+import sys
+from collections.abc import Iterable
+
+from pitprop._errors import PitpropError, nearest
+from pitprop.records import Finding, Row
+from pitprop.rules._allow import INTERNAL
+from pitprop.rules._detector import Detector
+from pitprop.rules._rule import Rule
+from pitprop.rules.attention_concentration import AttentionConcentration
+from pitprop.rules.attention_uniformity import AttentionUniformity
+from pitprop.rules.branch_domination import BranchDomination
+from pitprop.rules.gradient_explosion import GradientExplosion
+from pitprop.rules.gradient_vanishing_at_site import GradientVanishingAtSite
+from pitprop.rules.loss_plateau_at_floor import LossPlateauAtFloor
+from pitprop.rules.loss_spike import LossSpike
+from pitprop.rules.non_finite import NonFinite
+from pitprop.rules.output_duplication import OutputDuplication
+from pitprop.rules.saturated_units import SaturatedUnits
+from pitprop.rules.token_uniformity import TokenUniformity
+
+__all__ = ["INTERNAL", "RULES", "Detector", "Rule", "by_name", "detect", "page"]
+
+RULES: tuple[Rule, ...] = (
+    NonFinite(),
+    OutputDuplication(),
+    LossPlateauAtFloor(),
+    LossSpike(),
+    TokenUniformity(),
+    SaturatedUnits(),
+    GradientVanishingAtSite(),
+    GradientExplosion(),
+    BranchDomination(),
+    AttentionUniformity(),
+    AttentionConcentration(),
+)
+"""Every rule with its default thresholds; consequences first, cofactors last."""
+
+
+def by_name(name: str) -> Rule:
+    """The rule called `name`.
+
+    Raises:
+        PitpropError: There is none; the error names the nearest.
+    """
+    known = {rule.name: rule for rule in RULES}
+    if name not in known:
+        raise PitpropError(f"there is no rule `{name}`", do=nearest(name, known), read="pitprop list rules")
+    return known[name]
+
+
+def page(rule: Rule) -> str:
+    """The page of `rule`: the docstring of the module that defines it, in Markdown."""
+    return inspect.getdoc(sys.modules[type(rule).__module__]) or ""
+
+
+def detect(rows: Iterable[Row], rules: Iterable[Rule] = RULES, allow: Iterable[str] = ()) -> list[Finding]:
+    """Findings of `rules` in `rows`, in the order in which they would have come live.
+
+    Args:
+        rows: Rows in step order, of any sites.
+        rules: Rules to apply.
+        allow: What not to report: `"rule"`, or `"rule@site"` for one site only.
+
+    Raises:
+        PitpropError: `allow` names no rule.
+    """
+    detector = Detector(rules, allow)
+    return [finding for row in rows for finding in detector.update(row)]

@@ -1,0 +1,56 @@
+"""Trials: change one thing, run both sides on the same batches and the same random numbers, compare pair by pair.
+
+The names here load when first used, so that a recipe can import `Recipe` without torch. No module is named like a
+function that it holds: importing the module would hide the function.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pitprop.trials.comparison import compare
+    from pitprop.trials.diagnosis import Diagnosis, diagnose
+    from pitprop.trials.execute import run_plan
+    from pitprop.trials.interventions import INTERVENTIONS, Intervention
+    from pitprop.trials.load import load_recipe
+    from pitprop.trials.plan import Arm, Plan
+    from pitprop.trials.proof import ForkProof, prove_exact
+    from pitprop.trials.recipe import Recipe, Training
+
+_WHERE = {
+    "Arm": "plan",
+    "Diagnosis": "diagnosis",
+    "ForkProof": "proof",
+    "INTERVENTIONS": "interventions",
+    "Intervention": "interventions",
+    "Plan": "plan",
+    "Recipe": "recipe",
+    "Training": "recipe",
+    "compare": "comparison",
+    "diagnose": "diagnosis",
+    "load_recipe": "load",
+    "prove_exact": "proof",
+    "run_plan": "execute",
+}
+
+__all__ = [
+    "INTERVENTIONS",
+    "Arm",
+    "Diagnosis",
+    "ForkProof",
+    "Intervention",
+    "Plan",
+    "Recipe",
+    "Training",
+    "compare",
+    "diagnose",
+    "load_recipe",
+    "prove_exact",
+    "run_plan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(f"pitprop.trials.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

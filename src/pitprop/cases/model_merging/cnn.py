@@ -21,6 +21,9 @@ SHAPES: tuple[tuple[str, tuple[int, ...]], ...] = (
 NUM_WEIGHTS = sum(math.prod(shape) for _, shape in SHAPES)
 """1232: 40 in the first convolution, 222 in the second, 970 in the linear layer."""
 
+SEED = 22
+"""Seed of the common initialisation of the zoo, the original's."""
+
 
 def unflatten(weights: Float[Tensor, "1232"]) -> dict[str, Tensor]:
     """The layers of one flat vector, by name."""

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.func import grad, vmap
 
@@ -35,9 +35,6 @@ from pitprop.cases.model_merging.digits import digits
 PATH = Path(__file__).with_name("zoo.safetensors")
 NUM_CLASSES = 8
 """Subsets are drawn from the classes 0 to 7; 8 and 9 never occur."""
-SEED = 22
-"""Seed of the common initialisation, the original's."""
-
 Split = Literal["train", "validation", "test"]
 
 
@@ -67,7 +64,7 @@ def subsets() -> Bool[Tensor, "member 10"]:
     return table
 
 
-def build(*, steps: int = 400, batch_size: int = 32, lr: float = 5e-3, seed: int = SEED) -> Zoo:
+def build(*, steps: int = 400, batch_size: int = 32, lr: float = 5e-3, seed: int = cnn.SEED) -> Zoo:
     """Trains all members side by side with Adam, each on images of its own classes.
 
     Args:
@@ -101,7 +98,7 @@ def write(zoo: Zoo, path: Path, command: list[str]) -> None:
     """Stores a zoo as safetensors with its provenance beside the numbers."""
     provenance = {
         "command": command,
-        "seed": SEED,
+        "seed": cnn.SEED,
         "members": len(zoo.weights),
         "mean_accuracy": round(float(zoo.accuracy.mean()), 4),
         "lowest_accuracy": round(float(zoo.accuracy.min()), 4),
@@ -109,8 +106,7 @@ def write(zoo: Zoo, path: Path, command: list[str]) -> None:
         "torch": str(torch.__version__),
         "numpy": np.__version__,
     }
-    # The bytes are written by us so that the same zoo gives the same file, whatever the version of safetensors does about names.
-    path.write_bytes(save(zoo._asdict(), metadata={"provenance": json.dumps(provenance)}))
+    save_file(zoo._asdict(), path, metadata={"provenance": json.dumps(provenance)})
 
 
 @cache
@@ -119,7 +115,7 @@ def load(path: Path = PATH) -> Zoo:
     try:
         with safe_open(path, "pt") as file:
             return Zoo(*(file.get_tensor(name) for name in Zoo._fields))
-    except Exception as error:
+    except (OSError, SafetensorError) as error:
         raise PitpropError(
             f"{path} can't be read as a zoo: {error}",
             means="the case model_merging has no CNNs to merge.",

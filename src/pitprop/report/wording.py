@@ -23,6 +23,17 @@ def span(low: float, high: float) -> str:
     return f"[{show(low, sign=True)}, {show(high, sign=True)}]"
 
 
+def percent(share: float) -> str:
+    """A share as a percentage, `95 %` or `98.3 %`."""
+    return f"{show(float(f'{100 * share:.3g}'))} %"
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital at its start, unless it starts with the name of a place or of a number."""
+    first = text.split(maxsplit=1)[0] if text else ""
+    return text[:1].upper() + text[1:] if first.isalpha() else text
+
+
 def duration(seconds: float) -> str:
     """Seconds as `41 s`, `3 min 20 s` or `2 h 5 min`."""
     if not math.isfinite(seconds):

@@ -1,0 +1,63 @@
+"""Cost of the trace: microseconds per append (one transaction), bytes per value, time to read one series.
+
+    .venv/bin/python bench/trace_store.py [--steps 2000] [--sites 200] [--indicators 6] [--repeats 5]
+
+The values are float32 noise, which does not compress; the folder is temporary, on the disk of `--folder`.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pitprop.trace import Reader, Writer, collect
+
+
+def measure(folder: Path, steps: int, sites: int, indicators: int) -> dict[str, float]:
+    values = np.random.default_rng(0).normal(size=(indicators, sites)).tolist()
+    names = [f"model.layers.{i}.attention" for i in range(sites)]
+    step_values = {f"indicator_{i}": dict(zip(names, row, strict=True)) for i, row in enumerate(values)}
+    wall, cpu = [], time.process_time_ns()
+    with Writer(folder, collect("bench")) as writer:
+        for step in range(steps):
+            start = time.perf_counter_ns()
+            writer.append(step, step_values)
+            wall.append((time.perf_counter_ns() - start) / 1e3)
+    cpu = time.process_time_ns() - cpu
+    size = (folder / "trace.sqlite").stat().st_size
+    with Reader(folder) as reader:
+        start = time.perf_counter_ns()
+        reader.series("indicator_0", names[sites // 2])
+        series = time.perf_counter_ns() - start
+    return {
+        "append, wall median (us)": statistics.median(wall),
+        "append, wall 99th percentile (us)": float(np.percentile(wall, 99)),
+        "append, CPU mean with opening and closing (us)": cpu / 1e3 / steps,
+        "size (bytes per value)": size / (steps * sites * indicators),
+        "read one series (ms)": series / 1e6,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--sites", type=int, default=200)
+    parser.add_argument("--indicators", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", default=None, help="where to make the temporary folder")
+    options = parser.parse_args()
+    runs = []
+    for _ in range(options.repeats):
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            runs.append(measure(Path(folder), options.steps, options.sites, options.indicators))
+    print(f"{options.steps} steps x {options.sites} sites x {options.indicators} indicators, {options.repeats} repeats")
+    for name in runs[0]:
+        found = sorted(run[name] for run in runs)
+        print(f"{name:50} median {statistics.median(found):8.2f}   {found[0]:8.2f} to {found[-1]:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

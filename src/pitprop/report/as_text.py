@@ -1,0 +1,125 @@
+"""The report on one screen of a terminal: headline, findings, trials with intervals drawn, how to make it again."""
+
+import math
+import shlex
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from pitprop.records import Comparison, Finding
+from pitprop.report.headline import mean
+from pitprop.report.svg import Scale, effect_scale
+from pitprop.report.value import Diagnosis, Report
+from pitprop.report.wording import sentence, show, span
+
+MAX_RULES = 6
+MAX_TRIALS = 8
+MAX_NOTES = 2
+PLOT = 19
+"""Characters that an interval is drawn in."""
+
+_STYLE = {"failure": "bold red", "warning": "yellow", "note": "cyan", "clear": "green"}
+_VERDICT = {"better": "blue", "worse": "red", "no difference within margin": "dim", "inconclusive": "dim"}
+
+
+def to_text(report: Report, console: Console) -> None:
+    """Print the report to `console`: about one screen of 100 columns, whatever the length of the run."""
+    head = report.headline
+    console.print(Text(head.statement, style=_STYLE[head.tone]), soft_wrap=False)
+    answers = Table.grid(padding=(0, 2))
+    answers.add_column(style="dim", no_wrap=True)
+    answers.add_column()
+    for question, answer in (("what", head.happened), ("why", head.why), ("fix", head.fixes), ("sure", head.sure)):
+        if answer:
+            answers.add_row(question, Text(answer))
+    console.print(Padding(answers, (0, 0, 0, 2)))
+    if report.findings:
+        console.print()
+        console.print(_findings(report))
+    if report.diagnosis and report.diagnosis.trials:
+        console.print()
+        console.print(_trials(report.diagnosis, ascii_only=console.options.ascii_only))
+        if report.diagnosis.conclusion.exonerated:
+            console.print(Text("exonerated: " + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
+    for note in report.unseen[:MAX_NOTES]:
+        console.print(Text("note: " + note, style="yellow"))
+    if report.command:
+        console.print(Text("again: " + shlex.join(report.command), style="dim"))
+
+
+def _findings(report: Report) -> Table:
+    groups = list(report.by_rule().items())
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name, justify in (("finding", "left"), ("site", "left"), ("onset", "right"), ("delay", "right")):
+        table.add_column(name, justify=justify, overflow="fold", max_width=32)  # type: ignore[arg-type]
+    table.add_column("what was seen", ratio=1)
+    told = {finding.message for finding in report.findings[:1]}
+    for rule, findings in groups[:MAX_RULES]:
+        table.add_row(*_row(rule, findings, told))
+    if len(groups) > MAX_RULES:
+        table.add_row(Text(f"and {len(groups) - MAX_RULES} more", style="dim"))
+    return table
+
+
+def _row(rule: str, findings: tuple[Finding, ...], told: set[str]) -> list[Text]:
+    first = findings[0]
+    more = f" +{len(findings) - 1}" if len(findings) > 1 else ""
+    message = "as above" if first.message in told else sentence(first.message)
+    return [
+        Text(rule, style=_STYLE[first.severity]),
+        Text(f"{first.site}{more}"),
+        Text(str(first.onset)),
+        Text(str(first.delay)),
+        Text(message),
+    ]
+
+
+def _trials(diagnosis: Diagnosis, *, ascii_only: bool) -> Table:
+    trials = sorted(diagnosis.trials, key=lambda trial: trial.round != "confirm")
+    confirmed = {(t.comparison.arm, t.comparison.metric) for t in trials if t.round == "confirm"}
+    shown = [t for t in trials if t.round == "confirm" or (t.comparison.arm, t.comparison.metric) not in confirmed]
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    metric = shown[0].comparison.metric
+    better = "higher" if shown[0].comparison.higher_is_better else "lower"
+    table.title = f"{metric}, {better} is better; margin {show(shown[0].comparison.margin)}"
+    table.title_justify, table.title_style = "left", "dim"
+    table.add_column("arm", overflow="fold", ratio=1)
+    for name in ("n", "control", "treated", "effect, interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("treated - control", width=PLOT, no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for trial in shown[:MAX_TRIALS]:
+        c = trial.comparison
+        scale = effect_scale(t.comparison for t in shown if t.comparison.metric == c.metric)
+        table.add_row(
+            Text(c.arm if c.metric == metric else f"{c.arm} ({c.metric})"),
+            Text(f"{len(c.seeds)}"),
+            Text(show(mean(c.control))),
+            Text(show(mean(c.treated))),
+            Text(f"{show(c.effect, sign=True)} {span(c.low, c.high)}"),
+            Text(draw(c, scale, ascii_only=ascii_only), style=_VERDICT[c.verdict]),
+            Text(c.verdict.removesuffix(" within margin"), style=_VERDICT[c.verdict]),
+        )
+    if len(shown) > MAX_TRIALS:
+        table.add_row(Text(f"and {len(shown) - MAX_TRIALS} more", style="dim"))
+    return table
+
+
+def draw(c: Comparison, scale: Scale, *, ascii_only: bool = False) -> str:
+    """An effect in one line of text: margin band, zero line, interval and point, on `scale`."""
+    band, zero, line, point = ".|-o" if ascii_only else "·│─●"
+    scale = Scale(scale.low, scale.high, PLOT - 1, pad=0)
+    cells = [" "] * PLOT
+
+    def paint(low: float, high: float, mark: str) -> None:
+        if not (math.isnan(low) or math.isnan(high)):
+            for i in range(round(scale(low)), round(scale(high)) + 1):
+                cells[i] = mark
+
+    paint(-c.margin, c.margin, band)
+    paint(0, 0, zero)
+    paint(c.low, c.high, line)
+    paint(c.effect, c.effect, point)
+    return "".join(cells)

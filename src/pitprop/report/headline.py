@@ -1,0 +1,86 @@
+"""From findings and trials to the first screen: what happened, why, what fixes it, how sure.
+
+Every sentence here is put together from numbers that stand in the report; nothing is measured and nothing is guessed.
+"""
+
+import re
+import statistics
+from collections.abc import Sequence
+
+from pitprop.records import Comparison, Finding
+from pitprop.report.value import Diagnosis, Headline, Tone
+from pitprop.report.wording import percent, sentence, show, span
+
+UNTESTED = (
+    "Not tested: a trace shows symptoms, a trial finds the cause. Run `pitprop diagnose` on a recipe of this run."
+)
+
+
+def headline(findings: Sequence[Finding], diagnosis: Diagnosis | None, last_step: int | None) -> Headline:
+    """The first screen for `findings` (gravest first) and, where there is one, a diagnosis."""
+    if diagnosis is not None:
+        return _diagnosed(findings, diagnosis)
+    if last_step is None:
+        return Headline(tone="warning", statement="The trace is empty: nothing was measured.", sure=UNTESTED)
+    steps = f"{last_step + 1} steps"
+    if not findings:
+        return Headline(tone="clear", statement=f"Nothing was found in {steps}.")
+    first = findings[0]
+    modes = len({finding.rule for finding in findings})
+    found = "One failure mode was" if modes == 1 else f"{modes} failure modes were"
+    gravest = f"{first.rule} at {first.site}, from step {first.onset}"
+    return Headline(
+        tone=_tone(findings),
+        statement=f"{found} found in {steps}{':' if modes == 1 else '; the gravest is'} {gravest}.",
+        happened=sentence(first.message),
+        why=UNTESTED,
+        fixes=f"Worth a trial: {', '.join(first.remedies)}." if first.remedies else "",
+    )
+
+
+def remedy_trial(diagnosis: Diagnosis) -> Comparison | None:
+    """The comparison that speaks for the remedy (named by its arm or by its change), a confirming one first."""
+    remedy = diagnosis.conclusion.remedy
+    own = [trial for trial in diagnosis.trials if remedy in (trial.comparison.arm, trial.comparison.changes)]
+    own.sort(key=lambda trial: trial.round != "confirm")
+    return own[0].comparison if own else None
+
+
+def effect(comparison: Comparison) -> str:
+    """The paired effect in one sentence, with everything that is needed to doubt it."""
+    c, num = comparison, len(comparison.seeds)
+    least = ", the least that they can give" if num and c.p_value <= 2 / 2**num else ""
+    return (
+        f"{c.metric} {show(mean(c.control))} → {show(mean(c.treated))}: effect {show(c.effect, sign=True)}, "
+        f"{percent(c.confidence)} interval {span(c.low, c.high)}, {num} {'seed' if num == 1 else 'seeds'}, "
+        f"p = {show(c.p_value)}{least}; margin {show(c.margin)}."
+    )
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean; of nothing it is NaN."""
+    return statistics.fmean(values) if values else float("nan")
+
+
+def _diagnosed(findings: Sequence[Finding], diagnosis: Diagnosis) -> Headline:
+    conclusion, trial = diagnosis.conclusion, remedy_trial(diagnosis)
+    if conclusion.cause and conclusion.remedy:
+        statement = f"{sentence(conclusion.cause)} causes the collapse; {conclusion.remedy} helps."
+    else:
+        statement = re.split(r"(?<=[.!?])\s", conclusion.statement, maxsplit=1)[0]
+    fixes = conclusion.remedy or "No change that was tried."
+    if trial and trial.changes != conclusion.remedy:
+        fixes = f"{fixes}: {trial.changes}"
+    return Headline(
+        tone=_tone(findings),
+        statement=statement,
+        happened=sentence(findings[0].message) if findings else "No rule speaks about this run.",
+        why=sentence(conclusion.cause or "not established."),
+        fixes=fixes,
+        sure=effect(trial) if trial else conclusion.next,
+    )
+
+
+def _tone(findings: Sequence[Finding]) -> Tone:
+    severities = {finding.severity for finding in findings}
+    return "failure" if "failure" in severities else "warning" if "warning" in severities else "clear"

@@ -1,0 +1,63 @@
+"""The fold of rules over rows: one state per rule and site, live and in replay."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pitprop.records import Finding, Row
+from pitprop.rules._allow import INTERNAL, is_allowed, read_allow
+from pitprop.rules._rule import Rule
+
+
+class Detector:
+    """Folds rules over rows and hands out each finding once.
+
+    A rule speaks once per site: after its first finding it isn't asked there any more. A rule that raises costs nobody
+    a training: it becomes one finding of `pitprop-internal`, and isn't asked at that site any more.
+
+    Args:
+        rules: Rules to apply, by default all; their order is the order of findings within a row.
+        allow: What not to report: `"rule"`, or `"rule@site"` for one site only.
+
+    Raises:
+        PitpropError: `allow` names no rule.
+    """
+
+    def __init__(self, rules: Iterable[Rule] | None = None, allow: Iterable[str] = ()):
+        from pitprop.rules import RULES  # the registry imports this module
+
+        self._rules = RULES if rules is None else tuple(rules)
+        # Any registered rule may be allowed, also where only some are applied.
+        self._allow = read_allow(allow, (rule.name for rule in (*RULES, *self._rules)))
+        self._states: dict[tuple[int, str], Any] = {}
+        self._done: set[tuple[int, str]] = set()
+
+    def update(self, row: Row) -> list[Finding]:
+        """Findings that `row` settles. Rows of a site must come in step order."""
+        findings = []
+        for number, rule in enumerate(self._rules):
+            key = (number, row.site)
+            if key in self._done or not any(name in row.values for name in rule.reads):
+                continue
+            try:
+                state = self._states[key] if key in self._states else rule.init()
+                self._states[key], finding = rule.update(state, row)
+            except Exception as error:  # a user's training goes on, whatever a rule does
+                finding = _about_us(rule, row, error)
+            if finding is not None:
+                self._done.add(key)
+                self._states.pop(key, None)
+                if not is_allowed(finding, self._allow):
+                    findings.append(finding)
+        return findings
+
+
+def _about_us(rule: Rule, row: Row, error: Exception) -> Finding:
+    return Finding(
+        rule=INTERNAL,
+        severity="warning",
+        site=row.site,
+        onset=row.step,
+        detected=row.step,
+        message=f"rule {rule.name} raised {type(error).__name__}: {error} at {row.site} in step {row.step}; "
+        "it is switched off there, and the run is not affected.",
+    )

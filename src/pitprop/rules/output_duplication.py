@@ -1,0 +1,102 @@
+"""Different inputs get the same output.
+
+## What it detects
+The outputs of a batch have become one answer: they differ from each other by less than a hundredth of what the targets
+do, or most of them are copies and they differ by less than a tenth. A network that has been constant since its first
+step is found too, with onset at the first row.
+
+## Why it matters
+A network whose output ignores its input has learned the best constant. Its loss can still look fine, because the best
+constant is often a good answer, and its attention can look healthy, because entropy and duplication are independent.
+
+## Reads
+`output_spread` (mean pairwise distance of the outputs over that of the targets; 1 is as different as the targets) and
+`output_uniqueness` (share of distinct rows), at the run.
+
+## Threshold
+* Spread under 0.01, for 20 rows, and not before row 40. A calibrated predictor whose outputs have a hundredth of the
+  targets' spread explains about 0.01^2 = a ten-thousandth of their variance: the step from "little" to "nothing".
+* Or fewer than half of the rows distinct while the spread is under 0.1. Both numbers are conventions (a majority, an
+  order of magnitude). Uniqueness alone is no verdict: a converged classifier has few answers and is right.
+* Without targets nothing says how different the outputs should be: the finding is then a warning, not a failure.
+* 20 rows of patience and 20 of transient are conventions: networks learn the mean before anything else.
+
+## When it is wrong
+Targets that can't be predicted from the input make the constant the right answer; the rule still says so. A plateau at
+the constant that lasts more than 40 rows before the network leaves it is reported. Outputs that are compared within a
+batch of repeated inputs are duplicates by right. Without targets, a task with few answers or outputs
+with a large common offset are false alarms.
+
+## Remedies
+Going back to a state before the onset or drawing weights again is the strongest that was measured. Otherwise remove
+the cause: saturated units, a step size too large, or an objective that a constant satisfies.
+
+## Example
+Outputs that shrink to a constant from step 100 on:
+
+>>> from pitprop.records import RUN, Row
+>>> from pitprop.rules import detect
+>>> rows = [Row(step=t, site=RUN, values={"output_spread": 0.8 if t < 100 else 0.001}) for t in range(200)]
+>>> [(f.severity, f.onset, f.detected) for f in detect(rows, rules=(OutputDuplication(),))]
+[('failure', 100, 119)]
+
+## References
+Catalogue of failure modes, mode 16 (output duplication); measured in the case `model_merging`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pitprop.records import Finding, Row, Severity
+from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
+from pitprop.rules._rule import Shelf
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputDuplication:
+    """Outputs of different inputs are the same."""
+
+    name: ClassVar[str] = "output-duplication"
+    reads: ClassVar[tuple[str, ...]] = ("output_spread", "output_uniqueness")
+    severity: ClassVar[Severity] = "failure"
+    remedies: ClassVar[tuple[str, ...]] = ("Reinitialise", "Replace", "LearningRate", "Knob")
+    shelf: ClassVar[Shelf] = "preview"
+    scale_free: ClassVar[bool] = True
+    alarms_on_nan: ClassVar[bool] = False
+
+    no_spread: float = 0.01
+    """Spread under which the outputs are one answer, whatever their uniqueness."""
+    little_spread: float = 0.1
+    """Spread under which copies are not explained by targets that have few answers."""
+    majority: float = 0.5
+    """Share of distinct rows under which most rows are copies."""
+    patience: int = PATIENCE
+    transient: int = TRANSIENT
+
+    def init(self) -> Persistence:
+        return Persistence()
+
+    def update(self, state: Persistence, row: Row) -> tuple[Persistence, Finding | None]:
+        spread = row.values.get("output_spread", math.nan)
+        unique = row.values.get("output_uniqueness", math.nan)
+        if math.isnan(spread) and math.isnan(unique):
+            return state, None
+        # A comparison with NaN is false: an unknown spread neither convicts nor explains copies away.
+        copies = unique < self.majority and not spread >= self.little_spread
+        state = persist(state, row.step, spread < self.no_spread or copies)
+        if not lasting(state, self.patience, self.transient):
+            return state, None
+        seen = [f"outputs differ by {spread:.2g} of what the targets do"] if not math.isnan(spread) else []
+        seen += [f"{unique:.0%} of the rows are distinct"] if not math.isnan(unique) else []
+        since = "since the first row" if since_start(state) else f"since step {state.onset}"
+        return state, Finding(
+            rule=self.name,
+            severity="warning" if math.isnan(spread) else self.severity,
+            site=row.site,
+            onset=state.onset,
+            detected=row.step,
+            message=f"{' and '.join(seen)} at {row.site} {since}; the network answers every input alike.",
+            evidence={k: row.values[k] for k in self.reads if k in row.values},
+            remedies=self.remedies,
+        )

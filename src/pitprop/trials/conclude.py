@@ -1,0 +1,162 @@
+"""What may be said after the confirming round: the cause, the remedy, who is exonerated, and what would settle the rest.
+
+Pure: comparisons in, sentences out. "Cause" means here that taking this one thing away, and nothing else, on seeds that
+did not choose it, made the run better by more than the margin; see docs/verdicts.md for what it does not mean.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pitprop.records import Comparison, Finding
+from pitprop.trials.comparison import seeds_needed
+from pitprop.trials.interventions import Knob
+from pitprop.trials.judge import finite_differences, gain
+from pitprop.trials.plan import Arm, Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """The answer of a diagnosis, in plain language."""
+
+    statement: str
+    """Two to four sentences with effect, interval and seeds."""
+    cause: str | None
+    """What was taken away when the run got better; None when nothing was confirmed."""
+    remedy: str | None
+    """The change that was confirmed to help most; None when nothing was confirmed."""
+    exonerated: tuple[str, ...]
+    """Arms that made no difference within the margin, or made it worse."""
+    next: str
+    """What to do now, or what would settle it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return asdict(self) | {"exonerated": list(self.exonerated)}
+
+
+def winners(screen: Sequence[Comparison], plan: Plan) -> list[str]:
+    """Arms that go into the confirming round: better by more than the margin, the best first, at most `confirm_arms`."""
+    better = [c for c in screen if gain(c) > plan.margin]
+    return [c.arm for c in sorted(better, key=gain, reverse=True)[: plan.confirm_arms]]
+
+
+def nothing_collapsed(findings: Sequence[Finding], metric: str, start: float, end: float) -> Conclusion:
+    """The conclusion when the control run shows no failure."""
+    seen = f"{len(findings)} weaker finding(s) are in the report" if findings else "there is no finding at all"
+    return Conclusion(
+        statement=f"Nothing collapsed: the watched run shows no failure, {seen}, and {metric} went from {start:.4g} to "
+        f"{end:.4g}. No trial was made.",
+        cause=None,
+        remedy=None,
+        exonerated=(),
+        next="If the run is bad all the same, let `step` return `outputs` and `targets`, so that more rules can see it.",
+    )
+
+
+def conclude(
+    plan: Plan,
+    screen: Sequence[Comparison],
+    confirm: Sequence[Comparison],
+    failing: Sequence[Finding],
+    remaining: Mapping[str, Sequence[Finding]],
+) -> Conclusion:
+    """The conclusion of a trial.
+
+    Args:
+        plan: What was planned.
+        screen, confirm: Comparisons of the two rounds.
+        failing: Failure findings of the control run.
+        remaining: Failure findings of a watched run of each arm that was confirmed, by arm.
+    """
+    confirmed = sorted((c for c in confirm if c.verdict == "better"), key=gain, reverse=True)
+    cured = [c for c in confirmed if not remaining[c.arm]]
+    exonerated = _exonerated(screen, confirm)
+    innocent = f" Not the cause by itself: {', '.join(exonerated)}." if exonerated else ""
+    if not confirmed:
+        return _nothing_confirmed(plan, screen, confirm, failing, exonerated, innocent)
+    # A change that also removes the finding beats one that only moves the metric further.
+    best, *others = cured or confirmed
+    measured = (
+        f"with {best.changes}, {plan.metric} goes from {_mean(best.control):.4g} to {_mean(best.treated):.4g}, a "
+        f"difference of {_effect(best)} over {len(best.seeds)} fresh seeds"
+    )
+    alike = f" Confirmed as well, each by itself: {', '.join(c.arm for c in others)}." if others else ""
+    if not cured:
+        return Conclusion(
+            statement=f"The best change found helps without removing the collapse ({_failure(failing)}): {measured}, but a "
+            f"watched run with it still shows the failure.{alike}{innocent}",
+            cause=None,
+            remedy=best.changes,
+            exonerated=exonerated,
+            next=f"Keep {best.changes}, and diagnose the recipe again with it: something else holds the collapse up.",
+        )
+    cause = blame(next(arm for arm in plan.arms if arm.name == best.arm), plan.knobs)
+    return Conclusion(
+        statement=f"{_capital(cause)} causes the collapse ({_failure(failing)}): {measured}. A watched run with that change "
+        f"no longer shows the failure.{alike}{innocent}",
+        cause=cause,
+        remedy=best.changes,
+        exonerated=exonerated,
+        next=f"Train with {best.changes}.",
+    )
+
+
+def blame(arm: Arm, knobs: Mapping[str, Any]) -> str:
+    """What an arm took away, as a noun phrase."""
+    parts = [
+        f"the knob `{i.name}` = {knobs.get(i.name)!r}" if isinstance(i, Knob) else i.blames() for i in arm.interventions
+    ]
+    return " together with ".join(parts)
+
+
+def _nothing_confirmed(
+    plan: Plan,
+    screen: Sequence[Comparison],
+    confirm: Sequence[Comparison],
+    failing: Sequence[Finding],
+    exonerated: tuple[str, ...],
+    innocent: str,
+) -> Conclusion:
+    last = {c.arm: c for c in (*screen, *confirm)}
+    seeds = {c.arm: _needed(c) for c in last.values() if c.verdict == "inconclusive"}
+    settle = [f"{arm} (about {n} seeds)" for arm, n in seeds.items() if n is not None][:3]
+    tried = "; ".join(f"{c.arm}: {_effect(c)}, {c.verdict}" for c in confirm)
+    return Conclusion(
+        statement=f"Inconclusive: the run collapses ({_failure(failing)}), and none of the {len(plan.arms)} changes that were "
+        f"tried is confirmed to prevent it.{f' On fresh seeds, {tried}.' if tried else ''}{innocent}",
+        cause=None,
+        remedy=None,
+        exonerated=exonerated,
+        next=(f"More seeds would settle: {', '.join(settle)}. " if settle else "")
+        + "Give suspects of your own (an intervention at a module path, another knob), or two changes at once.",
+    )
+
+
+def _exonerated(screen: Sequence[Comparison], confirm: Sequence[Comparison]) -> tuple[str, ...]:
+    last = {c.arm: c for c in (*screen, *confirm)}
+    return tuple(arm for arm, c in last.items() if c.verdict in ("no difference within margin", "worse"))
+
+
+def _needed(c: Comparison) -> int | None:
+    return seeds_needed(finite_differences(c.control, c.treated), margin=c.margin, confidence=c.confidence)
+
+
+def _failure(failing: Sequence[Finding]) -> str:
+    return f"{failing[0].rule} at {failing[0].site} from step {failing[0].onset}"
+
+
+def _effect(c: Comparison) -> str:
+    if math.isnan(c.effect):
+        return "no effect could be measured"
+    return f"{c.effect:+.4g} ({c.confidence:.1%} interval {c.low:+.4g} to {c.high:+.4g})"
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,268 @@
+"""Diagnose: watch the control run, and where it collapses, find the cause by a controlled trial in two rounds.
+
+    watch the control -> failure? -> prove the fork -> candidates -> screen on few seeds -> confirm the best on fresh seeds
+    -> watch the confirmed -> conclude
+
+Candidates come from the findings and the recipe's knobs. The plan is on disk before the first run of the trial starts.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pitprop._errors import PitpropError
+from pitprop.records import Comparison, Finding
+from pitprop.trials.candidates import candidates
+from pitprop.trials.conclude import Conclusion, conclude, nothing_collapsed, winners
+from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spec_of, write_json
+from pitprop.trials.executors import Executor, Task
+from pitprop.trials.executors.local import Local
+from pitprop.trials.interventions import Intervention
+from pitprop.trials.judge import judge
+from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
+from pitprop.trials.load import load_recipe
+from pitprop.trials.plan import CONTROL, Arm, Plan
+from pitprop.trials.progress import Meter, OnProgress
+from pitprop.trials.proof import ForkProof, first_leg, second_half
+from pitprop.trials.recipe import Recipe
+from pitprop.trials.run import RunSpec, spec_source, to_json_number
+from pitprop.trials.watched import failures, watch_runs
+
+PROOF_STEPS = 5
+"""Steps on each side of the fork that is proved exact before a trial."""
+
+CONFIRM_ARMS = 3
+"""Arms that go into the confirming round at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What a diagnosis found; the same is in the folder's `trial.json`."""
+
+    folder: Path
+    """Holds `trace.sqlite`, `plan.json`, `runs/`, `trial.json`."""
+    collapsed: bool
+    """Whether the control run has a failure."""
+    findings: tuple[Finding, ...]
+    """Findings of the control run, of every severity."""
+    conclusion: Conclusion
+    """The answer."""
+    plan: Plan | None = None
+    """The plan of the trial; None when nothing collapsed, as for the fields below."""
+    fork: ForkProof | None = None
+    """Proof that the recipe can be forked."""
+    screen: tuple[Comparison, ...] = ()
+    """Every arm against the control, on the screening seeds (95 % intervals each)."""
+    confirm: tuple[Comparison, ...] = ()
+    """The best arms against the control, on fresh seeds (95 % together, by Holm's method)."""
+    failed: tuple[Mapping[str, Any], ...] = ()
+    """Runs that raised or whose process died: arm, seed, error."""
+    wall_s: float = math.nan
+    """Seconds that the diagnosis took."""
+
+
+def diagnose(
+    reference: str,
+    *,
+    knobs: Mapping[str, Any] | None = None,
+    seeds: int = 5,
+    screen_seeds: int = 3,
+    suspects: Sequence[Intervention] = (),
+    workers: int | None = None,
+    folder: str | Path,
+    progress: OnProgress | None = None,
+) -> Diagnosis:
+    """Find out whether the recipe's run collapses, why, and what prevents it.
+
+    Args:
+        reference: `file.py:attr` or `package.module:attr` of a `Recipe`.
+        knobs: Overrides of the control arm's knobs; text is read by the field's type.
+        seeds: Fresh seeds of the confirming round.
+        screen_seeds: Seeds of the screening round.
+        suspects: Interventions to try beside the derived ones.
+        workers: Processes; default one per core.
+        folder: Where everything is written. Runs that it already holds are not run again, so the same call resumes.
+        progress: Told how far it is.
+
+    Raises:
+        PitpropError: The recipe cannot be loaded, its control run raises, or it cannot be forked exactly.
+    """
+    start = time.monotonic()
+    if min(seeds, screen_seeds) < 2:
+        raise PitpropError(f"A round of {min(seeds, screen_seeds)} seeds has no spread.", do="give at least 2 seeds.")
+    recipe = load_recipe(reference)
+    place, _, attribute = reference.rpartition(":")
+    if place.endswith(".py"):
+        reference = f"{Path(place).resolve()}:{attribute}"
+    values = make_knobs(recipe, knobs)
+    base = knobs_to_json(values)
+    folder = make_folder(folder)
+    control = RunSpec(recipe=reference, source=spec_source(reference), knobs=base, seed=0, horizon=recipe.steps)
+    meter = Meter(progress, total=3)
+
+    with Local(workers, log=folder / "workers.log") as pool, tempfile.TemporaryDirectory(prefix="pitprop-") as legs:
+        meter.enter("watching the control run")
+        watched, straight = _watch_and_first_leg(control, folder, legs, pool)
+        meter.tick()
+        findings = tuple(watched["findings"])
+        failing = failures(findings)
+        if not failing:
+            curve = watched["metrics"][recipe.metric]
+            answer = nothing_collapsed(findings, recipe.metric, float(curve[0][1]), float(curve[-1][1]))
+            diagnosis = Diagnosis(
+                folder=folder, collapsed=False, findings=findings, conclusion=answer, wall_s=time.monotonic() - start
+            )
+            _write(diagnosis, {}, _command(reference, knobs, seeds))
+            return diagnosis
+
+        meter.enter("proving that the fork is exact")
+        fork = second_half(reference, 0, base, PROOF_STEPS, legs, straight, log=folder / "workers.log")
+        meter.tick()
+        arms = candidates(findings, alternatives(recipe, values), watched["modules"], suspects)
+        plan = _plan(recipe, control, arms, fork_step(failing[0].onset, watched["every"]), seeds, screen_seeds)
+
+        known = min(CONFIRM_ARMS, len(arms))
+        before = meter.done
+        meter.enter(
+            f"screening {len(arms)} changes on {screen_seeds} seeds",
+            total=before + (1 + len(arms)) * screen_seeds + (1 + known) * seeds + known,
+        )
+        results = run_plan(plan, folder, executor=pool, on_run=meter.tick)
+        _refuse_failed_control(results, plan.seeds)
+        screen = judge(plan, arms, plan.seeds, results, holm=False)
+
+        chosen = [arm for name in winners(screen, plan) for arm in arms if arm.name == name]
+        confirm: tuple[Comparison, ...] = ()
+        remaining: dict[str, list[Finding]] = {}
+        if chosen:
+            meter.enter(
+                f"confirming {len(chosen)} on {seeds} fresh seeds",
+                total=meter.done + (1 + len(chosen)) * (seeds + 1) - 1,
+            )
+            fresh = run_arms(plan, chosen, plan.confirm_seeds, folder, pool, meter.tick)
+            results |= fresh
+            confirm = judge(plan, chosen, plan.confirm_seeds, fresh, holm=True)
+            meter.enter("watching what was confirmed")
+            remaining = _watch_confirmed(plan, chosen, confirm, folder, pool, meter)
+        meter.enter("done", total=meter.done)
+
+    diagnosis = Diagnosis(
+        folder=folder,
+        collapsed=True,
+        findings=findings,
+        conclusion=conclude(plan, screen, confirm, failing, remaining),
+        plan=plan,
+        fork=fork,
+        screen=screen,
+        confirm=confirm,
+        failed=tuple(
+            {"arm": arm, "seed": seed, "error": record["error"]}
+            for (arm, seed), record in results.items()
+            if record["status"] == "failed"
+        ),
+        wall_s=time.monotonic() - start,
+    )
+    _write(diagnosis, results, _command(reference, knobs, seeds))
+    return diagnosis
+
+
+def fork_step(onset: int, every: int) -> int:
+    """Where the arms part: a measured step at or before half of the way to the onset.
+
+    The onset is where the symptom begins; its cause acts earlier, and other seeds collapse earlier than the watched one.
+    """
+    return onset // 2 // every * every
+
+
+def _watch_and_first_leg(
+    control: RunSpec, folder: Path, legs: str, pool: Executor
+) -> tuple[dict[str, Any], list[float]]:
+    """The watched control run and the straight half of the fork's proof, side by side."""
+    leg = Task(function=first_leg, arguments=(control.recipe, control.seed, dict(control.knobs), PROOF_STEPS, legs))
+    (watched,), (straight,) = watch_runs({folder: control}, pool, beside=[leg])
+    return watched, straight
+
+
+def _plan(recipe: Recipe, control: RunSpec, arms: tuple[Arm, ...], step: int, seeds: int, screen_seeds: int) -> Plan:
+    return Plan(
+        recipe=control.recipe,
+        source=control.source,
+        knobs=control.knobs,
+        arms=arms,
+        seeds=tuple(range(screen_seeds)),
+        metric=recipe.metric,
+        higher_is_better=recipe.higher_is_better,
+        margin=recipe.margin,
+        horizon=recipe.steps - step,
+        fork_step=step,
+        confirm_seeds=tuple(range(screen_seeds, screen_seeds + seeds)),
+        confirm_arms=CONFIRM_ARMS,
+    )
+
+
+def _refuse_failed_control(results: Results, seeds: Sequence[int]) -> None:
+    records = [results[CONTROL, seed] for seed in seeds]
+    if all(record["status"] == "failed" for record in records):
+        raise PitpropError(
+            f"The control run failed at every seed: {records[0]['error']}",
+            means="There is nothing to compare an arm with.",
+            do="make the recipe run to its end; `workers.log` in the folder has the whole error.",
+        )
+
+
+def _watch_confirmed(
+    plan: Plan, chosen: Sequence[Arm], confirm: Sequence[Comparison], folder: Path, pool: Executor, meter: Meter
+) -> dict[str, list[Finding]]:
+    """Failure findings of a watched run of each confirmed arm, on the control's watched seed."""
+    better = {c.arm for c in confirm if c.verdict == "better"}
+    specs = {arm.name: spec_of(plan, arm, 0) for arm in chosen if arm.name in better}
+    watched, _ = watch_runs(
+        {folder / "watched" / spec.address: spec for spec in specs.values()}, pool, on_run=meter.tick
+    )
+    return {name: failures(run["findings"]) for name, run in zip(specs, watched, strict=True)}
+
+
+def _command(reference: str, knobs: Mapping[str, Any] | None, seeds: int) -> list[str]:
+    overrides = [part for name, value in (knobs or {}).items() for part in ("--knob", f"{name}={value}")]
+    return ["pitprop", "diagnose", reference, *overrides, "--seeds", str(seeds)]
+
+
+def _write(diagnosis: Diagnosis, results: Results, command: list[str]) -> None:
+    """`trial.json`: what a report needs, and nothing else."""
+    plan, rounds = diagnosis.plan, {"screen": diagnosis.screen, "confirm": diagnosis.confirm}
+    done = [record for record in results.values() if record["status"] == "done"]
+    comparisons = [
+        {key: _json(value) for key, value in asdict(c).items()} | {"round": name}
+        for name, cs in rounds.items()
+        for c in cs
+    ]
+    data = {
+        "plan": plan.to_dict() if plan else {},
+        "plan_hash": plan.hash if plan else "",
+        "command": command,
+        "fork": diagnosis.fork.to_dict() | {"step": plan.fork_step} if diagnosis.fork and plan else {},
+        "comparisons": comparisons,
+        "conclusion": diagnosis.conclusion.to_dict(),
+        "failed": list(diagnosis.failed),
+        "timing": {
+            "runs": len(done),
+            "training_s_per_run": _json(_mean([record["training_s"] for record in done])),
+            "engine_ms_per_run": _json(1000 * _mean([record["engine_s"] for record in done])),
+        },
+        "wall_s": diagnosis.wall_s,
+    }
+    write_json(diagnosis.folder / "trial.json", data)
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    return to_json_number(value) if isinstance(value, float) else value
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

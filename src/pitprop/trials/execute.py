@@ -1,0 +1,141 @@
+"""From a plan to results on disk: each run once, written as it comes, under its content address."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pitprop._errors import PitpropError
+from pitprop.trials.executors import Executor, Outcome, Task
+from pitprop.trials.executors.local import Local
+from pitprop.trials.plan import CONTROL, Arm, Plan
+from pitprop.trials.run import RunSpec, train_run
+
+Results = dict[tuple[str, int], dict[str, Any]]
+"""(arm, seed) -> the run's record, as it lies in `runs/`."""
+
+
+def run_plan(
+    plan: Plan,
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    on_run: Callable[[], None] | None = None,
+) -> Results:
+    """Write down `plan`, then run the control and every arm on its seeds.
+
+    Args:
+        plan: What to run; it is in `folder/plan.json` before the first run starts.
+        folder: Gets `plan.json`, `runs/<address>.json`, `forks/` and `workers.log`.
+        workers: Processes, for the local executor; default one per core.
+        executor: Where to run; default is a local pool for the length of this call.
+        on_run: Called after each run that is new or known.
+
+    Returns:
+        See `run_arms`.
+    """
+    folder = make_folder(folder)
+    write_json(folder / "plan.json", plan.to_dict() | {"hash": plan.hash})
+    with contextlib.ExitStack() as stack:
+        if executor is None:
+            executor = stack.enter_context(Local(workers, log=folder / "workers.log"))
+        return run_arms(plan, plan.arms, plan.seeds, folder, executor, on_run)
+
+
+def run_arms(
+    plan: Plan,
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    folder: Path,
+    executor: Executor,
+    on_run: Callable[[], None] | None = None,
+) -> Results:
+    """Run the control and `arms` on `seeds`; what `folder/runs` already holds is not run again.
+
+    Returns:
+        A record for each (arm, seed). A run that raised, or whose process died, has status "failed" and its error; it
+        is tried again when the plan is run again.
+    """
+    specs = {(arm.name, seed): spec_of(plan, arm, seed) for arm in (Arm(CONTROL), *arms) for seed in seeds}
+    records = run_specs(list(specs.values()), folder, executor, on_run)
+    return {key: records[spec.address] | {"arm": key[0]} for key, spec in specs.items()}
+
+
+def spec_of(plan: Plan, arm: Arm, seed: int) -> RunSpec:
+    """The run of `arm` at `seed`."""
+    return RunSpec(
+        recipe=plan.recipe,
+        source=plan.source,
+        knobs=plan.knobs,
+        interventions=arm.interventions,
+        seed=seed,
+        horizon=plan.horizon,
+        fork_step=plan.fork_step,
+    )
+
+
+def run_specs(
+    specs: Sequence[RunSpec], folder: Path, executor: Executor, on_run: Callable[[], None] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Run each distinct specification that `folder/runs` lacks; returns all records by address."""
+    records: dict[str, dict[str, Any]] = {}
+    missing: dict[str, RunSpec] = {}
+    for spec in specs:
+        known = _known(folder / "runs" / f"{spec.address}.json")
+        if known is not None:
+            records[spec.address] = known
+            if on_run:
+                on_run()
+        else:
+            missing[spec.address] = spec
+    order = list(missing.values())
+    tasks = [Task(function=train_run, arguments=(spec, str(folder / "forks"))) for spec in order]
+    for index, outcome in executor.run(tasks):
+        record = _record(order[index], outcome)
+        write_json(folder / "runs" / f"{order[index].address}.json", record)
+        records[order[index].address] = record
+        if on_run:
+            on_run()
+    return records
+
+
+def _record(spec: RunSpec, outcome: Outcome) -> dict[str, Any]:
+    head = {"address": spec.address, "seed": spec.seed, "changes": Arm("", spec.interventions).describe()}
+    if outcome.error is not None:
+        return head | {"status": "failed", "error": outcome.error}
+    return head | {"status": "done", "error": None} | outcome.value
+
+
+def _known(path: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return record if record.get("status") == "done" else None
+
+
+def metric_of(record: Mapping[str, Any], metric: str) -> float:
+    """The metric of a run's record; NaN where the run failed or the metric was not finite-able."""
+    return float(record["metrics"][metric]) if record["status"] == "done" else float("nan")
+
+
+def make_folder(folder: str | Path) -> Path:
+    """`folder` with its `runs`, made where missing."""
+    folder = Path(folder)
+    try:
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PitpropError(
+            f"The folder `{folder}` cannot be written: {error.strerror}.", do="give another folder, or make room there."
+        ) from error
+    return folder
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(data, indent=1, allow_nan=False))
+    os.replace(part, path)

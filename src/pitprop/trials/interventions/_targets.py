@@ -1,0 +1,160 @@
+"""Where an intervention acts: modules and parameters by path, optimizers, and the forward hooks that do the work."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from pitprop._errors import PitpropError, nearest
+
+
+@dataclass
+class Applied:
+    """What an intervention took hold of, and how often it acted; one that never acted is an error, not silence."""
+
+    paths: tuple[str, ...]
+    """Modules, parameters or optimizers, by name."""
+    calls: Counter = field(default_factory=Counter)
+    """Path -> number of times the intervention acted there."""
+
+    def check(self, what: str) -> None:
+        """Raise unless every path was acted on at least once."""
+        silent = [path for path in self.paths if not self.calls[path]]
+        if silent:
+            raise PitpropError(
+                f"{what}: it never acted at {', '.join(f'`{path}`' for path in silent)}.",
+                means="The module was not called (or was compiled before), so the arm was another control.",
+                do="name a module that the forward pass calls, and leave torch.compile out of a trial's recipe.",
+            )
+
+
+class Intervention(Protocol):
+    """One stated change to a run: a frozen dataclass of JSON values.
+
+    Knob-level interventions have `knobs(knobs) -> knobs` and act before the training is built; training-level ones have
+    `apply(training) -> Applied` and act on the training at the fork.
+    """
+
+    def describe(self) -> str:
+        """The change in full, as a sentence fragment for a table."""
+        ...
+
+    def blames(self) -> str:
+        """What a run loses by this change: the suspect, as a noun phrase."""
+        ...
+
+
+def model_of(training: Any) -> nn.Module:
+    """The training's `model`."""
+    model = getattr(training, "model", None)
+    if not isinstance(model, nn.Module):
+        raise PitpropError(
+            "The training has no torch module as its attribute `model`.",
+            means="Interventions by module path act on `training.model`.",
+            do="bind the model to `self.model` in the training, or use Knob interventions only.",
+        )
+    return model
+
+
+def optimizers_of(training: Any) -> dict[str, torch.optim.Optimizer]:
+    """Every optimizer among the training's attributes (also in lists and dicts), by name."""
+    found: dict[str, torch.optim.Optimizer] = {}
+
+    def walk(value: Any, name: str) -> None:
+        if isinstance(value, torch.optim.Optimizer):
+            if all(value is not known for known in found.values()):
+                found[name] = value
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                walk(item, f"{name}.{key}")
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                walk(item, f"{name}.{index}")
+
+    for name, value in vars(training).items():
+        walk(value, name)
+    if not found:
+        raise PitpropError(
+            "The training has no torch optimizer among its attributes.",
+            do="bind it to `self.optimizer` in the training.",
+        )
+    return found
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether `path` matches `pattern`, name by name: `*` stays between two dots, so no child matches with its parent."""
+    names, parts = path.split("."), pattern.split(".")
+    return len(names) == len(parts) and all(map(fnmatchcase, names, parts))
+
+
+def modules_at(training: Any, pattern: str) -> dict[str, nn.Module]:
+    """Modules whose dotted path matches `pattern`; matching nothing is an error with the nearest names."""
+    named = {path: module for path, module in model_of(training).named_modules() if path}
+    found = {path: module for path, module in named.items() if matches(path, pattern)}
+    if not found:
+        raise PitpropError(f"No module matches `{pattern}`: {nearest(pattern, named)}")
+    return found
+
+
+def parameters_at(training: Any, pattern: str) -> dict[str, nn.Parameter]:
+    """Parameters that match `pattern`, or that lie under a module that does."""
+    model = model_of(training)
+    named = dict(model.named_parameters())
+
+    def under(name: str) -> bool:
+        parts = name.split(".")
+        return any(matches(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
+
+    found = {name: parameter for name, parameter in named.items() if under(name)}
+    if not found:
+        known = [path for path, module in model.named_modules() if path and next(module.parameters(), None) is not None]
+        raise PitpropError(f"No parameter is at or under `{pattern}`: {nearest(pattern, [*known, *named])}")
+    return found
+
+
+def change_output(training: Any, pattern: str, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Applied:
+    """Hook every module at `pattern` so that its output (a tuple's first tensor) becomes `change(path, output)`."""
+    applied = Applied(tuple(modules_at(training, pattern)))
+    for path, module in modules_at(training, pattern).items():
+
+        def hook(_module, _args, output, path=path):
+            applied.calls[path] += 1
+            return _first(output, lambda tensor: change(path, tensor), path)
+
+        module.register_forward_hook(hook)
+    return applied
+
+
+def change_input(training: Any, pattern: str, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Applied:
+    """Hook every module at `pattern` so that its first positional input becomes `change(path, input)`."""
+    applied = Applied(tuple(modules_at(training, pattern)))
+    for path, module in modules_at(training, pattern).items():
+
+        def hook(_module, args, path=path):
+            applied.calls[path] += 1
+            return _first(tuple(args), lambda tensor: change(path, tensor), path)
+
+        module.register_forward_pre_hook(hook)
+    return applied
+
+
+def groups_of(optimizers: dict[str, torch.optim.Optimizer]) -> Iterator[tuple[str, torch.optim.Optimizer, dict]]:
+    """Every parameter group as `(name, optimizer, group)`."""
+    for name, optimizer in optimizers.items():
+        for index, group in enumerate(optimizer.param_groups):
+            yield f"{name}.param_groups.{index}", optimizer, group
+
+
+def _first(value: Any, change: Callable[[torch.Tensor], torch.Tensor], path: str) -> Any:
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if type(value) in (tuple, list) and value and isinstance(value[0], torch.Tensor):
+        return type(value)([change(value[0]), *value[1:]])
+    raise PitpropError(
+        f"`{path}` hands on a {type(value).__name__}, in which there is no first tensor.",
+        do="name a module whose input and output are tensors, or tuples that begin with one.",
+    )

@@ -1,0 +1,38 @@
+"""ClipGradient: bound the gradient just before each optimizer step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pitprop.trials.interventions._targets import Applied, optimizers_of
+
+
+@dataclass(frozen=True)
+class ClipGradient:
+    """Before each optimizer step, the gradient's global norm is clipped to `max_norm`, then each element to `max_value`."""
+
+    max_norm: float
+    max_value: float | None = None
+
+    def describe(self) -> str:
+        by_value = "" if self.max_value is None else f", then each element to +-{self.max_value:g}"
+        return f"gradient norm clipped to {self.max_norm:g}{by_value}"
+
+    def blames(self) -> str:
+        return "large gradients"
+
+    def apply(self, training: Any) -> Applied:
+        optimizers = optimizers_of(training)
+        applied = Applied(tuple(optimizers))
+        for name, optimizer in optimizers.items():
+
+            def clip(optimizer, _args, _kwargs, name=name):
+                applied.calls[name] += 1
+                parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
+                if self.max_value is not None:
+                    torch.nn.utils.clip_grad_value_(parameters, self.max_value)
+
+            optimizer.register_step_pre_hook(clip)
+        return applied

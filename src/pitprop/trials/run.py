@@ -1,0 +1,178 @@
+"""One run of a trial: build, reach the fork, change what the arm changes, train `horizon` steps, evaluate.
+
+Every arm of a seed sees the same batches and the same random numbers: the global generators are seeded before the
+build, and evaluations draw from a copy.
+"""
+
+import dataclasses
+import functools
+import math
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import pitprop
+from pitprop._errors import PitpropError
+from pitprop.trials import fork
+from pitprop.trials.interventions import Applied, Intervention, to_dict
+from pitprop.trials.knobs import make_knobs
+from pitprop.trials.load import load_recipe, source_digest
+from pitprop.trials.plan import content_hash
+from pitprop.trials.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """Everything that decides what a run does; its hash is the run's address."""
+
+    recipe: str
+    source: str
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    interventions: tuple[Intervention, ...] = ()
+    seed: int
+    horizon: int
+    fork_step: int = 0
+
+    @property
+    def address(self) -> str:
+        """SHA-256 of the specification; two arms that change the same things are one run."""
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return content_hash(
+            data | {"knobs": dict(self.knobs), "interventions": [to_dict(i) for i in self.interventions]}
+        )
+
+    @property
+    def prefix(self) -> str:
+        """SHA-256 of what decides the state at the fork."""
+        return content_hash([self.recipe, self.source, dict(self.knobs), self.seed, self.fork_step])
+
+
+class Steps:
+    """A training in progress with its cursor, its batches and the seconds spent in its steps."""
+
+    def __init__(self, training: Any, cursor: int = 0):
+        self.training, self.cursor = training, cursor
+        self.seconds = 0.0
+        self.non_finite: int | None = None
+        """First step whose loss was not finite."""
+        self._batches = iter(training.batches(cursor))
+
+    def take(self, count: int) -> Iterator[Mapping[str, Any]]:
+        """Train `count` steps; yields what each step returned."""
+        for _ in range(count):
+            start = time.perf_counter()
+            try:
+                batch = next(self._batches)
+            except StopIteration:
+                raise PitpropError(
+                    f"`batches` ended at batch {self.cursor}.",
+                    means="A training's batches are endless: what is an epoch to it is its own business.",
+                    do="start over inside `batches`, for example with a shuffle seeded by the epoch.",
+                ) from None
+            out = self.training.step(batch)
+            self.seconds += time.perf_counter() - start
+            if self.non_finite is None and not math.isfinite(loss_of(out)):
+                self.non_finite = self.cursor
+            self.cursor += 1
+            yield out
+
+
+def train_run(spec: RunSpec, forks: str) -> dict[str, Any]:
+    """Execute `spec`; `forks` is the folder of the snapshots at the fork, made where missing.
+
+    Returns:
+        JSON values: `metrics` and `at_fork` (numbers; non-finite ones as the strings "nan", "inf", "-inf"), `diverged`
+        (first step with a non-finite loss, or None), `acted` (where the interventions took hold), and seconds.
+    """
+    start = time.perf_counter()
+    recipe = cached_recipe(spec.recipe)
+    training, late = build(recipe, spec.knobs, spec.seed, spec.interventions)
+    built = time.perf_counter() - start
+
+    steps = _at_fork(training, spec, Path(forks), same_start=len(late) == len(spec.interventions))
+    at_fork, before = evaluate(training, recipe)
+    applied = [intervention.apply(training) for intervention in late]
+    for _ in steps.take(spec.horizon):
+        pass
+    metrics, after = evaluate(training, recipe)
+    check_acted(late, applied)
+    own = built + steps.seconds + before + after
+    return {
+        "metrics": {name: to_json_number(value) for name, value in metrics.items()},
+        "at_fork": {name: to_json_number(value) for name, value in at_fork.items()},
+        "diverged": steps.non_finite,
+        "acted": [list(a.paths) for a in applied],
+        "training_s": own,
+        "engine_s": time.perf_counter() - start - own,
+    }
+
+
+def _at_fork(training: Any, spec: RunSpec, forks: Path, *, same_start: bool) -> Steps:
+    """`training` brought to the fork: restored where the snapshot is the arm's own past, trained otherwise."""
+    if not spec.fork_step:
+        return Steps(training)
+    path = forks / f"{spec.prefix}.pt"
+    if same_start and path.exists():
+        return Steps(training, fork.restore(training, fork.load(path)))
+    steps = Steps(training)
+    for _ in steps.take(spec.fork_step):
+        pass
+    if same_start:
+        fork.save(fork.capture(training, steps.cursor), path)
+    return steps
+
+
+def build(recipe: Recipe, knobs: Mapping[str, Any], seed: int, interventions: tuple[Intervention, ...]):
+    """The training with the arm's knobs, and the interventions that are left to `apply` at the fork."""
+    values = make_knobs(recipe, knobs)
+    early = [i for i in interventions if hasattr(i, "knobs")]
+    for intervention in early:
+        values = intervention.knobs(values)  # type: ignore[attr-defined]
+    fork.seed_everything(seed)
+    late: list[Any] = [i for i in interventions if i not in early]
+    return recipe.build(seed, values), late
+
+
+def evaluate(training: Any, recipe: Recipe) -> tuple[dict[str, float], float]:
+    """Metrics as floats and the seconds it took; what `evaluate` draws from the generators is put back."""
+    start = time.perf_counter()
+    with fork.kept_rng():
+        metrics = {name: float(value) for name, value in training.evaluate().items()}
+    for name in (recipe.metric, *recipe.guards):
+        if name not in metrics:
+            raise PitpropError(f"`evaluate()` returned no `{name}`, only: {', '.join(metrics) or 'nothing'}.")
+    return metrics, time.perf_counter() - start
+
+
+def check_acted(interventions: list[Any], applied: list[Applied]) -> None:
+    """Raise for the first intervention that never acted."""
+    for intervention, done in zip(interventions, applied, strict=True):
+        done.check(intervention.describe())
+
+
+@functools.cache
+def cached_recipe(reference: str) -> Recipe:
+    """The recipe, loaded once in the life of a worker."""
+    return load_recipe(reference)
+
+
+def spec_source(reference: str) -> str:
+    """Digest of the recipe's sources and of the versions that decide numbers."""
+    versions = [pitprop.__version__, torch.__version__, np.__version__, platform.python_version()]
+    return content_hash([source_digest(reference), *versions])
+
+
+def loss_of(out: Mapping[str, Any]) -> float:
+    """The `loss` of a step as a float; 0 where a step reports none, for then there is nothing to judge."""
+    return float(out["loss"]) if "loss" in out else 0.0
+
+
+def to_json_number(value: float) -> float | str:
+    """`value`, or "nan", "inf", "-inf" as text, for JSON knows no such numbers; `float()` reads both."""
+    return float(value) if math.isfinite(value) else str(float(value))

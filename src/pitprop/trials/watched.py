@@ -1,0 +1,142 @@
+"""A watched run: the control run of a diagnosis, or an arm's, with its trace on disk and its findings."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pitprop._errors import PitpropError
+from pitprop.records import Finding
+from pitprop.trials.execute import write_json
+from pitprop.trials.executors import Executor, Task
+from pitprop.trials.interventions._targets import model_of, optimizers_of
+from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, to_json_number
+from pitprop.watch import watch
+
+MEASUREMENTS = 200
+"""About how many steps of a run are measured; every rule of patience counts measured rows."""
+
+EVALUATIONS = 10
+"""How often the metric is evaluated on the way."""
+
+LOGGED = ("loss", "outputs", "targets")
+
+
+def watched_run(spec: RunSpec, folder: str) -> dict[str, Any]:
+    """Train from step 0 under watch, with the interventions of `spec` applied at its fork step.
+
+    The trace goes to `folder`. What `step` returns as loss, outputs and targets is logged, and so are its scalars; the
+    metrics are logged as `evaluate_<name>` at the start, on the way and at the end.
+
+    Returns:
+        `findings`; `metrics` with the values at the start, on the way and at the end as `[step, value]` pairs; `every`,
+        the steps between two measurements; and `modules`, the paths of the model's modules.
+    """
+    recipe = cached_recipe(spec.recipe)
+    training, late = build(recipe, spec.knobs, spec.seed, spec.interventions)
+    length = spec.fork_step + spec.horizon
+    curve: dict[str, list[list[float | str]]] = {}
+    applied = []
+
+    def note(step: int) -> dict[str, float]:
+        metrics, _ = evaluate(training, recipe)
+        for name, value in metrics.items():
+            curve.setdefault(name, []).append([step, to_json_number(value)])
+        return {f"evaluate_{name}": value for name, value in metrics.items()}
+
+    steps = Steps(training)
+    every = max(1, length // MEASUREMENTS)
+    with watch(
+        model_of(training),
+        list(optimizers_of(training).values()),
+        run=folder,
+        every=every,
+        budget=None,
+        seed=spec.seed,
+        config=dict(spec.knobs),
+        exist="replace",
+        quiet=True,
+    ) as watching:
+        measured = note(0)
+        for step in range(length):
+            if step == spec.fork_step:
+                applied = [intervention.apply(training) for intervention in late]
+            (out,) = steps.take(1)
+            scalars = {name: float(value) for name, value in out.items() if name not in LOGGED}
+            watching.log(**{name: out[name] for name in LOGGED if name in out}, **scalars, **measured)
+            # The state after this step is the state before the next one, whose row takes the metrics.
+            measured = note(step + 1) if step and step % max(1, length // EVALUATIONS) == 0 else {}
+        note(length)
+    check_acted(late, applied)
+    modules = [path for path, _ in model_of(training).named_modules() if path]
+    return {"findings": list(watching.findings), "metrics": curve, "every": every, "modules": modules}
+
+
+def failures(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that say that a run is not doing its job, earliest first."""
+    return sorted((f for f in findings if f.severity == "failure"), key=lambda f: (f.onset, f.rule, f.site))
+
+
+def watch_runs(
+    specs: Mapping[Path, RunSpec],
+    executor: Executor,
+    *,
+    beside: Sequence[Task] = (),
+    on_run: Callable[[], None] | None = None,
+) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Watch several runs, each into its folder; one that is there already is read instead.
+
+    Args:
+        specs: Folder -> run.
+        executor: Where to run.
+        beside: Further tasks to run at the same time.
+        on_run: Called after each watched run.
+
+    Returns:
+        What `watched_run` returned for each run, and the values of the tasks beside.
+
+    Raises:
+        PitpropError: A run or a task failed.
+    """
+    runs = {folder: _known(folder, spec) for folder, spec in specs.items()}
+    missing = [folder for folder, run in runs.items() if run is None]
+    tasks = [Task(function=watched_run, arguments=(specs[folder], str(folder))) for folder in missing]
+    values: list[Any] = [None] * len(beside)
+    for index, outcome in executor.run([*tasks, *beside]):
+        if outcome.error is not None:
+            raise PitpropError(
+                f"A run of `{next(iter(specs.values())).recipe}` failed: {outcome.error}",
+                do="make it run to its end; `workers.log` in the folder has the whole error.",
+            )
+        if index < len(missing):
+            folder = missing[index]
+            runs[folder] = outcome.value
+            write_json(folder / "watched.json", _to_json(outcome.value) | {"address": specs[folder].address})
+        else:
+            values[index - len(missing)] = outcome.value
+    if on_run is not None:
+        for _ in runs:
+            on_run()
+    return [run for run in runs.values() if run is not None], values
+
+
+def _known(folder: Path, spec: RunSpec) -> dict[str, Any] | None:
+    try:
+        run = json.loads((folder / "watched.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    if run.pop("address") != spec.address or not (folder / "trace.sqlite").exists():
+        return None
+    findings = [
+        Finding(**f | {"evidence": {k: float(v) for k, v in f["evidence"].items()}, "remedies": tuple(f["remedies"])})
+        for f in run["findings"]
+    ]
+    return run | {"findings": findings}
+
+
+def _to_json(run: dict[str, Any]) -> dict[str, Any]:
+    findings = [
+        asdict(f) | {"evidence": {k: to_json_number(v) for k, v in f.evidence.items()}} for f in run["findings"]
+    ]
+    return run | {"findings": findings}

@@ -1,0 +1,357 @@
+"""One watched run: decides which steps are measured, keeps what the loop logs, writes the trace, and speaks up.
+
+The session knows no framework. An edge (`watch/torch.py`) sees steps and measures; the session puts its numbers, and
+those that the loop logs, into rows, the rows into the trace, and the rows' findings before the user.
+"""
+
+import contextlib
+import datetime
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pitprop._errors import PitpropError
+from pitprop.records import RUN, Finding, Row
+from pitprop.rules import INTERNAL, Detector, Rule
+from pitprop.trace import Reader, Writer, collect
+from pitprop.trace.writer import Exist
+from pitprop.watch._console import Voice
+from pitprop.watch.coverage import notes_on
+from pitprop.watch.schedule import Schedule
+
+FLUSH = 50
+"""Steps whose logged numbers may wait on the device for their move to the host."""
+
+PAGE = "docs/watch.md"
+
+
+@dataclass
+class _Step:
+    """What is known of one step until it is written."""
+
+    number: int
+    sampled: bool
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    arrays: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    logged: dict[str, list[Any]] = field(default_factory=dict)
+
+
+class Watch:
+    """A context manager around a training loop; made by `pitprop.watch`.
+
+    A row of step k describes the state before the k-th update. What the loop logs belongs to the step whose forward
+    pass has been seen, also when `log` comes after `optimizer.step()`.
+    """
+
+    def __init__(
+        self,
+        make_edge: Callable[..., Any],
+        *,
+        run: str | Path | None = None,
+        every: int | None = None,
+        budget: float | None = 0.02,
+        rules: Sequence[Rule] | None = None,
+        allow: Sequence[str] = (),
+        config: Mapping[str, object] | None = None,
+        seed: int | None = None,
+        exist: Exist = "refuse",
+        quiet: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        self.findings: list[Finding] = []
+        self.folder = _new_folder() if run is None else Path(run)
+        self._schedule = Schedule(every, budget, clock=clock)
+        self._detector = Detector(rules, allow)
+        self._allow = frozenset((allow,) if isinstance(allow, str) else allow)
+        self._edge = make_edge(on_step=self._end_step, working=self._working, on_error=self._own_error)
+        self._config, self._seed = config, seed
+        self._exist: Exist = exist
+        self._voice = Voice(quiet=quiet)
+        self._writer: Writer | None = None
+        self._state: Literal["new", "open", "closed"] = "new"
+        self._running = _Step(0, False)
+        self._ended: _Step | None = None
+        self._log_comes_after: dict[str, bool] = {}
+        self._waiting: list[_Step] = []
+        self._next_map = self._milestone = 0
+        self._num_values = 0
+        self._busy = False
+
+    # -- for the user --------------------------------------------------------------------------------------------
+
+    @property
+    def step(self) -> int:
+        """Number of the step that runs now, from 0: optimizer steps that have ended."""
+        return self._running.number
+
+    @property
+    def sampling(self) -> bool:
+        """Whether the step that `log` would speak of now is measured: worth handing over `outputs`."""
+        return self._state == "open" and self._spoken_of("output_uniqueness").sampled
+
+    def log(self, *, loss: Any = None, outputs: Any = None, targets: Any = None, **scalars: Any) -> None:
+        """Add what only the loop knows. Nothing is kept alive: tensors are detached, and copied on their device.
+
+        Args:
+            loss: Loss of the step, a number or a tensor of one element. Kept for every step; several calls in one step
+                (micro-batches) are averaged.
+            outputs: What the model gave for a batch of different inputs, `[sample, ...]`; used on measured steps only.
+            targets: What it should have given; where it has the shape of `outputs`, their spreads are compared.
+            scalars: Any further numbers, by name, like `loss`.
+
+        Raises:
+            PitpropError: Outside the `with` block, or a value that is not one number.
+        """
+        if self._state != "open":
+            raise PitpropError(
+                "`watch.log` was called outside the `with pitprop.watch(...)` block",
+                means="There is no step that the numbers could belong to; they were not recorded.",
+                do="Call it inside the block, once per step.",
+                read=PAGE,
+            )
+        with self._working():
+            for name, value in {"loss": loss, **scalars}.items():
+                if value is not None:
+                    step = self._spoken_of(name, learn=True)
+                    step.logged.setdefault(name, []).append(self._edge.scalar(name, value))
+            step = self._spoken_of("output_uniqueness", learn=outputs is not None)
+            if outputs is not None and step.sampled:
+                with self._contained("log outputs"):
+                    for name, value in self._edge.outputs(outputs, targets).items():
+                        step.logged.setdefault(name, []).append(value)
+
+    def tap(self, name: str, tensor: Any) -> Any:
+        """Measure a `[..., token, width]` tensor as a stream (token cosine, effective rank), and hand it on unchanged.
+
+        Does nothing on steps that are not measured, without gradients, inside compiled code and outside the block.
+
+        Raises:
+            PitpropError: The tensor has fewer than two axes.
+        """
+        if self._state == "open":
+            self._edge.tap(name, tensor)
+        return tensor
+
+    def tap_attention(
+        self, name: str, q: Any, k: Any, *, scale: float | None = None, mask: Any = None, is_causal: bool = False
+    ) -> None:
+        """Measure attention that can't be seen by itself (own kernels, exp and sum) by its queries and keys.
+
+        Args:
+            name: Site to report it at.
+            q: `[*batch, head, query, width]`, as it enters the dot product.
+            k: `[*batch, kv_head, key, width]`.
+            scale: Factor of the dot product; 1/sqrt(width) where absent.
+            mask: Boolean (True = attend) or additive, broadcast to `[*batch, head, query, key]`.
+            is_causal: Query i sees keys 0 to i.
+        """
+        if self._state == "open":
+            self._edge.tap_attention(name, q, k, scale=scale, mask=mask, is_causal=is_causal)
+
+    def __enter__(self) -> "Watch":
+        if self._state != "new":
+            raise PitpropError(
+                "this watch was used already",
+                means="One watch is one run with one trace.",
+                do='Call `pitprop.watch(...)` again, with another `run`, or with exist="resume" to go on.',
+                read=PAGE,
+            )
+        info = collect(self.folder.name, self._config, self._seed, self._edge.device)
+        self._writer = Writer(self.folder, info, exist=self._exist)
+        try:
+            if self._writer.last_step is not None:
+                self._running.number = self._replay() + 1
+            self._edge.attach()
+        except BaseException:
+            self._writer.close()
+            raise
+        self._state = "open"
+        with self._working():
+            self._begin_step(self._running.number)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        self._edge.detach()
+        self._state = "closed"
+        with self._contained("close"):
+            # A step that did not end has no measurements, but what was logged in it is true.
+            for step in (self._ended, self._running):
+                if step is not None:
+                    self._settle(step)
+            self._flush()
+        notes = self._notes()
+        with self._contained("close"):
+            self._describe(notes)
+        if self._writer is not None:
+            with self._contained("close"):
+                self._writer.close()
+        if kind is None:
+            self._say_goodbye(notes)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def _begin_step(self, number: int) -> None:
+        sampled = self._schedule.decide(number)
+        self._running = _Step(number, sampled)
+        if sampled:
+            maps = number >= self._next_map
+            if maps:
+                self._milestone = number
+                self._next_map = max(number + 1, 3 * number)  # about a dozen in the life of a run
+            with self._contained("begin"):
+                self._edge.begin(maps=maps)
+
+    def _end_step(self) -> None:
+        """The edge saw the step's last optimizer; runs inside its `step`, in `_working`."""
+        self._schedule.finish()
+        if self._ended is not None:
+            self._settle(self._ended)
+        step = self._running
+        if step.sampled:
+            with self._contained("finish"):
+                step.values, step.arrays = self._edge.finish()
+        # A log call that comes after the optimizer's step speaks of the step that has just ended.
+        self._ended = step
+        if self._log_comes_after and not any(self._log_comes_after.values()):
+            self._settle(step)
+            self._ended = None
+        self._begin_step(step.number + 1)
+
+    def _spoken_of(self, name: str, *, learn: bool = False) -> _Step:
+        """The step that a call of `log` speaks of: the one whose forward pass was seen last.
+
+        That can be told on measured steps, where passes are seen; it is remembered by name for the others.
+        """
+        ended, running = self._ended, self._running
+        seen = running.sampled and self._edge.active
+        if not seen and (ended is None or name in ended.logged):
+            return running
+        after = not seen if running.sampled else self._log_comes_after.get(name, ended is not None and ended.sampled)
+        if learn:
+            self._log_comes_after[name] = after
+        return ended if after and ended is not None else running
+
+    def _settle(self, step: _Step) -> None:
+        """Nothing can be added to `step` any more; write it now, or with the next that is measured."""
+        if step.sampled or step.logged:
+            self._waiting.append(step)
+        if step.sampled or len(self._waiting) >= FLUSH:
+            with self._contained("write"):
+                self._flush()
+                if step.number == self._milestone:  # for a run that is killed before it can say so
+                    self._describe(self._notes())
+
+    def _flush(self) -> None:
+        steps, self._waiting = self._waiting, []
+        numbers = iter(self._edge.to_host([v for step in steps for values in step.logged.values() for v in values]))
+        for step in steps:
+            for name, values in step.logged.items():
+                step.values.setdefault(name, {})[RUN] = sum(next(numbers) for _ in values) / len(values)
+            self._write(step)
+
+    def _write(self, step: _Step) -> None:
+        if self._writer is None or not step.values:
+            return
+        self._writer.append(step.number, step.values)
+        for site, weights in step.arrays:
+            self._writer.append_array(step.number, site, "attention", weights)
+        rows: dict[str, dict[str, float]] = {}
+        for indicator, sites in step.values.items():
+            for site, value in sites.items():
+                rows.setdefault(site, {})[indicator] = value
+        self._num_values += sum(map(len, rows.values()))
+        for site, values in rows.items():
+            for finding in self._detector.update(Row(step=step.number, site=site, values=values)):
+                self._report(finding)
+
+    def _replay(self) -> int:
+        """Bring the detector to where a resumed run stopped; the last step that is in the trace."""
+        with Reader(self.folder) as reader:
+            for row in reader.rows():
+                self._detector.update(row)
+            return reader.last_step if reader.last_step is not None else -1
+
+    # -- what is said --------------------------------------------------------------------------------------------
+
+    def _report(self, finding: Finding) -> None:
+        self.findings.append(finding)
+        self._voice.finding(finding)
+
+    def _own_error(self, tap: str, error: Exception) -> None:
+        """Report an error of pitprop's own, once per tap; the training goes on."""
+        site = tap
+        if INTERNAL in self._allow or f"{INTERNAL}@{site}" in self._allow:
+            return
+        if any(finding.rule == INTERNAL and finding.site == site for finding in self.findings):
+            return
+        self._report(
+            Finding(
+                rule=INTERNAL,
+                severity="warning",
+                site=site,
+                onset=self.step,
+                detected=self.step,
+                message=f"pitprop's own `{tap}` failed with {type(error).__name__}: {error}. Training is not affected; "
+                "what this tap measures may be missing from the trace.",
+            )
+        )
+
+    def _notes(self) -> list[str]:
+        return notes_on(self._edge, num_steps=self._schedule.num_steps, num_values=self._num_values)
+
+    def _describe(self, notes: Sequence[str]) -> None:
+        if self._writer is not None:
+            self._writer.set_meta("schedule", self._schedule.describe())
+            internal = [finding.message for finding in self.findings if finding.rule == INTERNAL]
+            self._writer.set_meta("coverage", {**self._edge.coverage(), "notes": [*notes, *internal]})
+
+    def _say_goodbye(self, notes: Sequence[str]) -> None:
+        schedule = self._schedule
+        share = schedule.share
+        cost = "" if share is None else f", {share:.1%} of the time"
+        self._voice.line(
+            f"watched {schedule.num_steps} steps, measured {schedule.num_sampled}{cost}; trace in {self.folder}"
+        )
+        for note in notes:
+            self._voice.line(note)
+        if not self._num_values:
+            warnings.warn(
+                f"pitprop recorded nothing in {self.folder}. " + " ".join(notes), RuntimeWarning, stacklevel=3
+            )
+
+    # -- keeping out of the way ----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        """Account for pitprop's own time between two steps; nests."""
+        if self._busy:
+            yield
+            return
+        self._busy = True
+        self._schedule.begin_work()
+        try:
+            yield
+        finally:
+            self._schedule.end_work()
+            self._busy = False
+
+    @contextlib.contextmanager
+    def _contained(self, tap: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._own_error(tap, error)
+
+
+def _new_folder() -> Path:
+    name = Path("runs") / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    number, folder = 1, name
+    while folder.exists():
+        number += 1
+        folder = name.with_name(f"{name.name}-{number}")
+    return folder

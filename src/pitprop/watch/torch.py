@@ -1,0 +1,365 @@
+"""The torch edge of a watch: hooks that come for a measured step and go after it, and nothing else.
+
+Steps are seen through the optimizers. On a measured step there are, besides: a post-accumulate hook per parameter (the
+only gradient hook that survives `torch.compile`, and the only one that comes before clipping), forward hooks on the
+modules (for their names and streams), and the dispatch mode around the outermost forward pass. Nothing draws random
+numbers, writes in place, or outlives its step.
+"""
+
+import contextlib
+import math
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pitprop._errors import PitpropError
+from pitprop.indicators import effective_rank, output_spread, output_uniqueness, token_cosine
+from pitprop.watch import attention
+from pitprop.watch._accept import check_watchable
+from pitprop.watch._quiet import is_plain, norm, quiet, to_host
+from pitprop.watch.dispatch import ForwardMode
+from pitprop.watch.measured import Measured
+from pitprop.watch.provenance import storage_key
+from pitprop.watch.sites import read_sites
+
+STREAM_BATCH, STREAM_TOKENS = 2, 32
+"""Batch elements, and evenly spaced tokens, of a stream that are measured."""
+
+_watched: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+
+
+class TorchEdge:
+    """Attaches to a model and its optimizers; the session tells it which steps to measure.
+
+    Several optimizers make one step together: it ends when each that is in use has stepped once. One that rests is
+    waited for only until another steps twice; it counts again from its next step on.
+
+    Args:
+        model: The model, as `torch.compile` returned it where it is compiled.
+        optimizers: Every optimizer whose steps count.
+        scaler: `GradScaler` in use, so that gradients are reported unscaled.
+        on_step: Called when a step has ended, inside the optimizer's `step`.
+        working: Context in which pitprop's own time is accounted for.
+        on_error: `on_error(tap, exception)`, for an error of ours that must not reach the loop.
+
+    Raises:
+        PitpropError: There is nothing to watch: no parameters, or optimizers of something else.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        *,
+        scaler: Any = None,
+        on_step: Callable[[], None],
+        working: Callable[[], contextlib.AbstractContextManager],
+        on_error: Callable[[str, Exception], None],
+    ):
+        check_watchable(model, optimizers)
+        self.model, self.optimizers, self.scaler = model, tuple(optimizers), scaler
+        self.sites = read_sites(model)
+        self.active = False
+        """Whether a forward or a backward pass was seen since the measured step began."""
+        self.num_forwards = 0
+        self.attention_seen: set[str] = set()
+        self.attention_unmeasured: dict[str, int] = {}
+        self._on_step, self._working, self._on_error = on_step, working, on_error
+        self._parameters = frozenset(storage_key(p) for p in model.parameters() if is_plain(p))
+        self._late = _late_modules(model)
+        self._disabled: set[str] = set()
+        self._step_hooks: list = []
+        self._hooks: list = []
+        self._late_hooks: list = []
+        self._stack: list[tuple[nn.Module, str]] = []
+        self._mode: ForwardMode | None = None
+        self._maps = False
+        self._stepped: set[Optimizer] = set()
+        self._awaited: set[Optimizer] = set(self.optimizers)
+        self._measuring = False
+        self._measured = Measured()
+        self._before: list[tuple[nn.Parameter, Tensor]] = []
+        self._scale: float | None = None
+
+    @property
+    def device(self) -> str:
+        """Device of the first parameter."""
+        return str(next(self.model.parameters()).device)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Start to see steps."""
+        if self.model in _watched:
+            raise PitpropError(
+                "this model is being watched already",
+                means="Two watches would count each other's work.",
+                do="Leave the first `with pitprop.watch(...)` before the second begins.",
+            )
+        _watched.add(self.model)
+        for optimizer in self.optimizers:
+            self._step_hooks.append(optimizer.register_step_pre_hook(self._before_step))
+            self._step_hooks.append(optimizer.register_step_post_hook(self._after_step))
+
+    def detach(self) -> None:
+        """Take off every hook and leave the dispatch mode; harmless when repeated."""
+        self._end_measuring()
+        self._measured = Measured()
+        for hook in self._step_hooks:
+            hook.remove()
+        self._step_hooks.clear()
+        _watched.discard(self.model)
+
+    def begin(self, *, maps: bool) -> None:
+        """Measure the step that begins now; `maps` keeps attention maps as well."""
+        self._maps, self._measuring, self.active, self._scale = maps, True, False, None
+        for module in self.sites.names:
+            if module not in self.sites.inside_compiled and module not in self._late:
+                self._hooks += self._hook(module)
+        if "gradient" not in self._disabled:
+            for parameter in self.sites.owners:
+                if is_plain(parameter):
+                    self._hooks.append(parameter.register_post_accumulate_grad_hook(self._gradient))
+
+    def finish(self) -> tuple[dict[str, dict[str, float]], list[tuple[str, np.ndarray]]]:
+        """End measuring: `{indicator: {site: value}}`, averaged over forward passes, and `(site, attention map)`s."""
+        self._end_measuring()
+        measured, self._measured = self._measured, Measured()
+        return measured.values(self.sites.owners, self._scale or 1.0), measured.arrays()
+
+    def _before_step(self, optimizer: Optimizer, args, kwargs) -> None:
+        if self._measuring:
+            with self._working(), self._guard("update_ratio"):
+                self._remember_weights(optimizer)
+
+    def _after_step(self, optimizer: Optimizer, args, kwargs) -> None:
+        with self._working():
+            if self._measuring:
+                with self._guard("update_ratio"):
+                    self._measure_update()
+            if optimizer in self._stepped:
+                self._awaited &= self._stepped
+            self._stepped.add(optimizer)
+            self._awaited.add(optimizer)
+            if self._awaited <= self._stepped:
+                self._stepped.clear()
+                self._on_step()
+
+    # -- taps ----------------------------------------------------------------------------------------------------
+
+    def tap(self, name: str, tensor: Tensor) -> None:
+        """Measure a `[..., token, width]` stream."""
+        if not self._open_for_taps():
+            return
+        if tensor.dim() < 2:
+            raise PitpropError(
+                f"tap {name!r} got a tensor of shape {tuple(tensor.shape)}",
+                means="It measures how alike and how varied tokens are, over the last axes `token width`.",
+                do="Pass a tensor with two axes or more; a scalar goes to `watch.log`.",
+            )
+        self.active = True
+        with self._guard(f"tap {name}"):
+            self._stream(name, tensor)
+
+    def tap_attention(self, name: str, q: Tensor, k: Tensor, **call) -> None:
+        """Measure one attention call by its q and k."""
+        if not self._open_for_taps():
+            return
+        self.active = True
+        with self._guard(f"tap_attention {name}"):
+            with quiet():
+                measured = attention.from_qk(q, k, with_map=self._maps, **call)
+            self._keep("attention_entropy", name, measured.entropy)
+            self._keep("attention_logit_scale", name, measured.logit_scale)
+            if measured.map is not None:
+                self._measured.keep_map(name, measured.map)
+
+    def outputs(self, outputs: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
+        """Scalars (on the device) that say whether the outputs differ from each other, and as much as the targets."""
+        with quiet():
+            found = {"output_uniqueness": output_uniqueness(outputs.detach())}
+            if targets is not None and targets.shape == outputs.shape and targets.is_floating_point():
+                found["output_spread"] = output_spread(outputs.detach(), targets.detach())
+        return found
+
+    def scalar(self, name: str, value: Any) -> Tensor | float:
+        """A logged number, detached and copied on its device.
+
+        Raises:
+            PitpropError: It is not one number.
+        """
+        if isinstance(value, Tensor) and value.numel() == 1:
+            return value.detach().clone()
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+            raise PitpropError(
+                f"`watch.log({name}=...)` got a {type(value).__name__}{shape}",
+                means="A trace keeps one number per step and name.",
+                do="Pass a number or a tensor of one element (reduce it first); batches of outputs go to `outputs=`.",
+            ) from error
+
+    to_host = staticmethod(to_host)
+
+    def coverage(self) -> dict[str, Any]:
+        """What was expected and what was seen, as JSON values."""
+        expected = self.sites.attention
+        return {
+            "num_modules": len(self.sites.names),
+            "num_forwards": self.num_forwards,
+            "num_sharded_parameters": sum(not is_plain(p) for p in self.sites.owners),
+            "compiled": sorted(self.sites.compiled),
+            "attention": {
+                "expected": sorted(expected),
+                "seen": sorted(self.attention_seen),
+                "unseen": sorted(expected - self.attention_seen),
+                "unmeasured": dict(self.attention_unmeasured),
+            },
+        }
+
+    def _open_for_taps(self) -> bool:
+        return (
+            self._measuring
+            and torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and torch._C._current_graph_task_id() == -1
+        )
+
+    # -- hooks of a measured step --------------------------------------------------------------------------------
+
+    def _hook(self, module: nn.Module) -> list:
+        return [
+            module.register_forward_pre_hook(self._enter_module),
+            module.register_forward_hook(self._leave_module, always_call=True),
+        ]
+
+    def _enter_module(self, module: nn.Module, args) -> None:
+        # While Dynamo traces, a hook must do nothing; a forward in the backward pass is a checkpoint's recomputation.
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:
+            return
+        site = self.sites.names.get(module)
+        if site is None or not (self._stack or torch.is_grad_enabled()):
+            return  # without gradients the outermost forward is an evaluation
+        if not self._stack:
+            with self._guard("forward"):
+                self._open_forward()
+        self._stack.append((module, site))
+
+    def _leave_module(self, module: nn.Module, args, output) -> None:
+        if torch.compiler.is_compiling() or not self._stack or self._stack[-1][0] is not module:
+            return
+        site = self._stack[-1][1]
+        if site in self.sites.blocks:
+            with self._guard("stream"):
+                stream = output[0] if isinstance(output, (tuple, list)) and output else output
+                if isinstance(stream, Tensor) and stream.dim() == 3 and stream.is_floating_point():
+                    self._stream(site, stream)
+        self._stack.pop()
+        if not self._stack:
+            self._close_forward()
+
+    def _open_forward(self) -> None:
+        self.active = True
+        self.num_forwards += 1
+        self._measured.new_forward()
+        for module in self._late:
+            if module not in self.sites.inside_compiled:
+                self._late_hooks += self._hook(module)
+        if "dispatch" in self._disabled:
+            return
+        mode = ForwardMode(
+            record=self._keep,
+            record_map=self._measured.keep_map if self._maps else None,
+            unmeasured=self._unmeasured,
+            stack=self._stack,
+            attention_sites=self.sites.attention,
+            parameters=self._parameters,
+            guard=self._guard,
+        )
+        mode.__enter__()
+        self._mode = mode
+
+    def _close_forward(self) -> None:
+        mode, self._mode = self._mode, None
+        if mode is not None:
+            mode.__exit__(None, None, None)
+        for hook in self._late_hooks:
+            hook.remove()
+        self._late_hooks.clear()
+
+    def _end_measuring(self) -> None:
+        self._measuring = False
+        self._close_forward()  # still open only where an interrupt went through a forward pass
+        self._stack.clear()
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._before.clear()
+
+    # -- measurements --------------------------------------------------------------------------------------------
+
+    def _keep(self, indicator: str, site: str, value: Tensor) -> None:
+        if indicator == "attention_entropy":
+            self.attention_seen.add(site)
+        self._measured.keep(indicator, site, value)
+
+    def _unmeasured(self, reason: str) -> None:
+        self.attention_unmeasured[reason] = self.attention_unmeasured.get(reason, 0) + 1
+
+    def _stream(self, site: str, stream: Tensor) -> None:
+        with quiet():
+            tokens = stream.detach()
+            tokens = tokens.reshape(-1, *tokens.shape[-2:])[:STREAM_BATCH]
+            every = max(1, math.ceil(tokens.shape[1] / STREAM_TOKENS))
+            tokens = tokens[:, ::every].float()
+            self._keep("token_cosine", site, token_cosine(tokens).mean())
+            self._keep("effective_rank", site, effective_rank(tokens).mean())
+
+    def _gradient(self, parameter: nn.Parameter) -> None:
+        self.active = True
+        if parameter.grad is None:  # an optimizer that steps inside the backward pass has taken it
+            return
+        with self._guard("gradient"), quiet():
+            # With accumulation the last call sees the whole sum; it overwrites those before.
+            self._measured.norms[parameter] = norm(parameter.grad)
+
+    def _remember_weights(self, optimizer: Optimizer) -> None:
+        if self.scaler is not None and self._scale is None:
+            self._scale = float(self.scaler.get_scale())
+        with quiet():
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter in self.sites.owners and is_plain(parameter):
+                        self._before.append((parameter, parameter.detach().clone()))
+
+    def _measure_update(self) -> None:
+        with quiet():
+            for parameter, before in self._before:
+                self._measured.updates[parameter] = (norm(parameter.detach() - before), norm(before))
+        self._before.clear()
+
+    @contextlib.contextmanager
+    def _guard(self, tap: str) -> Iterator[None]:
+        """An error of ours is reported once and never reaches the loop; the tap goes unused from the next step on."""
+        try:
+            yield
+        except Exception as error:
+            if tap not in self._disabled:
+                self._disabled.add(tap)
+                self._on_error(tap, error)
+
+
+def _late_modules(model: nn.Module) -> frozenset[nn.Module]:
+    """Modules whose hooks may only be there during the watched forward pass.
+
+    `nn.TransformerEncoderLayer` leaves its fast path, whose numbers differ a little, where it finds any hook: an
+    evaluation between two measured forward passes must not find one.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.TransformerEncoderLayer) and m is not model]
+    return frozenset(child for layer in layers for child in layer.modules())

@@ -1,0 +1,241 @@
+"""Checks: the registry, what they find, and that nothing of them remains in the model."""
+
+import ast
+import copy
+import doctest
+import importlib
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pitprop.checks
+from pitprop import PitpropError
+from pitprop.checks import CHECKS, CheckEntry, by_name, run_checks
+from pitprop.checks._forward import preserved
+from pitprop.checks.outside_optimizer import OutsideOptimizer
+from pitprop.checks.saturated_at_initialisation import SaturatedAtInitialisation
+from pitprop.rules import INTERNAL
+
+SECTIONS = [
+    "What it detects",
+    "Why it matters",
+    "Reads",
+    "Threshold",
+    "When it is wrong",
+    "Remedies",
+    "Example",
+    "References",
+]
+by_check = pytest.mark.parametrize("entry", CHECKS, ids=lambda entry: entry.name)
+
+
+class SumTanh(nn.Module):
+    """The neck of `model_merging`: normalised tokens, summed or averaged, then tanh."""
+
+    def __init__(self, pool="sum"):
+        super().__init__()
+        self.embed = nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32))
+        self.drop = nn.Dropout(0.3)
+        self.norm = nn.BatchNorm1d(32)
+        self.neck = nn.Tanh()
+        self.pool = pool
+        self.out = nn.Linear(32, 4)
+        with torch.no_grad():  # tokens of one sample resemble each other, as they do after a transformer
+            self.embed[0].bias.normal_(std=5.0)
+
+    def forward(self, x):
+        tokens = self.drop(self.embed(x))
+        pooled = tokens.sum(1) if self.pool == "sum" else self.norm(tokens.mean(1))
+        return self.out(self.neck(pooled))
+
+
+def batch() -> torch.Tensor:
+    return torch.randn(8, 50, 16)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def test_registry_equals_folder_and_names_agree():
+    files = {path.stem for path in Path(pitprop.checks.__file__).parent.glob("[!_]*.py")}
+    assert {entry.name.replace("-", "_") for entry in CHECKS} == files
+    for entry in CHECKS:
+        assert entry.load().name == entry.name
+        assert entry.where == f"pitprop.checks.{entry.name.replace('-', '_')}"
+
+
+@by_check
+def test_page_has_all_sections_and_its_example_runs(entry):
+    module = importlib.import_module(entry.where)
+    page = ast.get_docstring(ast.parse(Path(module.__file__).read_text(encoding="utf-8")))
+    parts = re.split(r"^## (.+)\n", page, flags=re.MULTILINE)
+    assert parts[1::2] == SECTIONS and all(body.strip() for body in parts[2::2])
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
+
+
+def test_by_name_suggests():
+    assert by_name("outside-optimizer") is CHECKS[0]
+    with pytest.raises(
+        PitpropError, match="there is no check `outside-optimiser`\nDo: did you mean `outside-optimizer`"
+    ):
+        by_name("outside-optimiser")
+
+
+def test_saturated_neck_is_found_at_its_site_and_mean_pool_is_not():
+    [finding] = SaturatedAtInitialisation().run(SumTanh("sum"), batch())
+    assert (finding.site, finding.severity, finding.onset) == ("neck", "warning", 0)
+    assert finding.evidence["saturated_share"] > 0.8
+    assert SaturatedAtInitialisation().run(SumTanh("mean"), batch()) == []
+
+
+@pytest.mark.parametrize(
+    "function", [torch.tanh, torch.sigmoid, torch.Tensor.tanh_, torch.Tensor.sigmoid_, nn.functional.tanh]
+)
+def test_every_way_to_squash_is_seen(function):
+    class Squash(nn.Module):
+        def forward(self, x):
+            return function(x * 1)
+
+    assert [f.site for f in SaturatedAtInitialisation().run(Squash(), 1e3 * torch.randn(64))] == ["<model>"]
+    assert SaturatedAtInitialisation().run(Squash(), torch.randn(64)) == []
+
+
+@pytest.mark.parametrize("form", ["tensor", "tuple", "mapping", "loss_fn"])
+def test_batches_of_every_form(form):
+    x = batch()
+    model = SumTanh()
+    given = {"tensor": x, "tuple": (x,), "mapping": {"x": x}, "loss_fn": {"inputs": x, "labels": 3}}[form]
+    loss_fn = (lambda model, b: model(b["inputs"]).sum()) if form == "loss_fn" else None
+    assert [f.site for f in SaturatedAtInitialisation().run(model, given, loss_fn=loss_fn)] == ["neck"]
+
+
+def state_of(model: nn.Module):
+    tensors = {k: v.clone() for k, v in (*model.named_parameters(), *model.named_buffers())}
+    identities = {k: id(v) for k, v in (*model.named_parameters(), *model.named_buffers())}
+    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
+    modes = [m.training for m in model.modules()]
+    numpy = np.random.get_state()[1].tolist()  # noqa: NPY002
+    return tensors, identities, hooks, modes, torch.get_rng_state(), random.getstate(), numpy
+
+
+def assert_same(before, after):
+    for name, value in before[0].items():
+        assert torch.equal(value, after[0][name]), name
+    assert before[1:4] == after[1:4]
+    assert torch.equal(before[4], after[4])
+    assert before[5:] == after[5:]
+
+
+@pytest.mark.parametrize("end", ["success", "error"])
+def test_nothing_remains_in_the_model(end):
+    model = SumTanh("mean")
+    model.out.eval()
+
+    def loss_fn(model, x):
+        model(x)
+        random.random()
+        np.random.rand()  # noqa: NPY002
+        model.eval()
+        model.norm.running_mean = torch.full((32,), 7.0)
+        if end == "error":
+            raise RuntimeError("in the middle")
+
+    before = state_of(model)
+    x, optimizer = torch.ones(8, 50, 16), torch.optim.SGD(model.parameters())
+    findings = run_checks(model, x, loss_fn=loss_fn, optimizer=optimizer)
+    assert [f.rule for f in findings] == ([] if end == "success" else [INTERNAL])
+    assert_same(before, state_of(model))
+    assert all(p.grad is None for p in model.parameters())
+    with preserved(model):  # and the test can fail: running the model does change it
+        model(x)
+        assert not torch.equal(before[0]["norm.running_mean"], model.norm.running_mean)
+    assert_same(before, state_of(model))
+
+
+def test_compiled_models_are_seen_and_compile_afterwards():
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(SumTanh(), backend=backend)
+    assert [f.site for f in SaturatedAtInitialisation().run(compiled, batch())] == ["_orig_mod.neck"]
+    assert not graphs  # the check ran it eagerly
+    compiled(batch())
+    assert len(graphs) == 1
+
+
+def test_parameters_in_no_optimizer():
+    model = SumTanh()
+    optimizer = torch.optim.Adam([*model.embed.parameters(), *model.norm.parameters()])
+    [finding] = OutsideOptimizer().run(model, optimizer=optimizer)
+    assert (finding.severity, finding.site) == ("warning", "out")
+    assert finding.message == (
+        "2 (out.weight, out.bias) of 8 trainable parameters are in no optimizer at out; "
+        "they get gradients and never move."
+    )
+    assert finding.evidence == {"num_tensors": 2, "num_elements": 32 * 4 + 4}
+    both = (optimizer, torch.optim.SGD(model.out.parameters()))
+    assert OutsideOptimizer().run(model, optimizer=both) == []
+
+
+def test_a_replaced_model_is_a_failure():
+    model = SumTanh()
+    optimizer = torch.optim.Adam(model.parameters())
+    [finding] = OutsideOptimizer().run(copy.deepcopy(model), optimizer=optimizer)
+    assert (finding.severity, finding.site) == ("failure", "<model>")
+    assert "no step will change the model" in finding.message
+
+
+def test_frozen_in_optimizer_is_a_note_and_frozen_outside_is_nothing():
+    model = SumTanh()
+    optimizer = torch.optim.Adam(model.parameters())
+    model.embed.requires_grad_(False)
+    [finding] = OutsideOptimizer().run(model, optimizer=optimizer)
+    assert (finding.severity, finding.site) == ("note", "embed")
+    outside = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
+    assert OutsideOptimizer().run(model, optimizer=outside) == []
+
+
+def test_what_is_not_given_is_said():
+    findings = run_checks(SumTanh())
+    assert [(f.rule, f.severity) for f in findings] == [
+        ("outside-optimizer", "note"),
+        ("saturated-at-initialisation", "note"),
+    ]
+    assert findings[1].message == "not run: it needs batch, not given."
+
+
+def test_a_check_that_raises_leaves_the_others_their_say():
+    model = SumTanh()
+    findings = run_checks(model, torch.randn(3, 3), optimizer=torch.optim.SGD(model.out.parameters()))
+    assert [f.rule for f in findings] == ["outside-optimizer", INTERNAL]
+    assert findings[1].message.startswith("check saturated-at-initialisation raised RuntimeError: ")
+
+
+def test_allow():
+    model, optimizer = SumTanh(), torch.optim.SGD(nn.Linear(2, 2).parameters())
+    run = lambda *allow: [f.rule for f in run_checks(model, batch(), optimizer=optimizer, allow=allow)]  # noqa: E731
+    assert run() == ["outside-optimizer", "saturated-at-initialisation"]
+    assert run("saturated-at-initialisation@neck") == ["outside-optimizer"]
+    assert run("outside-optimizer", "saturated-at-initialisation") == []
+    with pytest.raises(PitpropError, match="allow: `saturated-at-init` is neither a name nor"):
+        run("saturated-at-init")
+
+
+def test_not_a_module():
+    with pytest.raises(PitpropError, match="checks got a function, not a torch module"):
+        run_checks(lambda x: x, batch())
+
+
+def test_entry_is_a_value():
+    assert CheckEntry("a", "b") == CheckEntry("a", "b")

@@ -1,0 +1,147 @@
+"""For every indicator: how to make its arguments, and the same measure once more, naively, in float64 loops."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations, pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+FRAMEWORKS: dict[str, Callable] = {"numpy": np.asarray, "torch": torch.asarray, "jax": jnp.asarray}
+DTYPES = {
+    ("numpy", "float64"): np.float64,
+    ("numpy", "float32"): np.float32,
+    ("numpy", "float16"): np.float16,
+    ("torch", "float64"): torch.float64,
+    ("torch", "float32"): torch.float32,
+    ("torch", "float16"): torch.float16,
+    ("torch", "bfloat16"): torch.bfloat16,
+    ("jax", "float32"): jnp.float32,
+    ("jax", "bfloat16"): jnp.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Arguments for an indicator (float64 numpy, no batch axis), its naive twin, and how both are called."""
+
+    arguments: Callable[[np.random.Generator], tuple[np.ndarray, ...]]
+    naive: Callable
+    kwargs: tuple[tuple[str, object], ...] = ()
+    as_list: bool = False
+
+    def call(self, function, arrays):
+        """`function` of `arrays`, compiled in jax: that a measure can be is part of its contract."""
+        bound = _bind(self, function)
+        return (_compile(bound) if any(isinstance(x, jax.Array) for x in arrays) else bound)(*arrays)
+
+
+@cache
+def _bind(twin, function):
+    return lambda *arrays: function(*((list(arrays),) if twin.as_list else arrays), **dict(twin.kwargs))
+
+
+_compile = cache(jax.jit)
+
+
+def entropy(p) -> float:
+    return -sum(x * math.log(x) for x in p if x > 0)
+
+
+def softmax(s):
+    e = [math.exp(x - max(s)) for x in s]
+    return [x / sum(e) for x in e]
+
+
+def attention_entropy(weights):
+    return np.mean([entropy(row / row.sum()) / math.log(len(row)) for row in weights])
+
+
+def _logits(q, k):
+    group = q.shape[0] // k.shape[0]
+    return [[[qi @ kj / math.sqrt(q.shape[-1]) for kj in k[h // group]] for qi in q[h]] for h in range(q.shape[0])]
+
+
+def attention_entropy_qk(q, k):
+    n = math.log(k.shape[-2])
+    return np.array([np.mean([entropy(softmax(row)) / n for row in head]) for head in _logits(q, k)])
+
+
+def attention_logit_scale(q, k):
+    critical = math.sqrt(2 * math.log(k.shape[-2]))
+    return np.array([np.mean([np.std(row) / critical for row in head]) for head in _logits(q, k)])
+
+
+def token_cosine(x):
+    return np.mean([a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in combinations(x, 2)])
+
+
+def effective_rank(x):
+    s = np.sqrt(np.maximum(np.linalg.eigvalsh(x @ x.T if len(x) < x.shape[1] else x.T @ x), 0))
+    return math.exp(entropy(s / s.sum()))
+
+
+def stable_rank(x):
+    return (x**2).sum() / np.linalg.norm(x, 2) ** 2
+
+
+def output_uniqueness(x):
+    near = 1e-2 * math.sqrt(np.mean([row @ row for row in x]))
+    return sum(all(np.linalg.norm(x[i] - x[j]) > near for j in range(i)) for i in range(len(x))) / len(x)
+
+
+def output_spread(x, y):
+    return np.mean([np.linalg.norm(a - b) for a, b in combinations(x, 2)]) / np.mean(
+        [np.linalg.norm(a - b) for a, b in combinations(y, 2)]
+    )
+
+
+def wasserstein_distance(a, b):
+    grid = np.sort(np.concatenate([a, b]))
+    return sum((right - left) * abs((a <= left).mean() - (b <= left).mean()) for left, right in pairwise(grid))
+
+
+def _normal(*shapes):
+    return lambda rng: tuple(rng.normal(size=shape) for shape in shapes)
+
+
+def _positive(*shapes):
+    return lambda rng: tuple(rng.uniform(0.01, 1, size=shape) for shape in shapes)
+
+
+def _with_repeats(rng):
+    rows = rng.normal(size=(6, 5))
+    return (rows[[0, 1, 2, 1, 3, 4, 5, 5, 1]],)
+
+
+TWINS: dict[str, Twin] = {
+    "attention_entropy": Twin(_positive((5, 7)), attention_entropy),
+    "attention_entropy_qk": Twin(_normal((4, 6, 8), (2, 9, 8)), attention_entropy_qk),
+    "attention_logit_scale": Twin(_normal((4, 6, 8), (2, 9, 8)), attention_logit_scale),
+    "branch_ratio": Twin(
+        _normal((3, 4, 5), (3, 4, 5)),
+        lambda b, x: np.mean(
+            [np.linalg.norm(i.ravel()) / np.linalg.norm(j.ravel()) for i, j in zip(b, x, strict=True)]
+        ),
+    ),
+    "effective_rank": Twin(_normal((7, 5)), effective_rank),
+    "gradient_norm": Twin(_normal((4, 3), (2, 3)), lambda g: math.sqrt(sum((x**2).sum() for x in g)), as_list=True),
+    "gradient_share": Twin(_positive((6,)), lambda g: g**2 / (g**2).sum()),
+    "output_spread": Twin(_normal((9, 5), (9, 5)), output_spread),
+    "output_uniqueness": Twin(_with_repeats, output_uniqueness),
+    "saturated_share": Twin(
+        lambda rng: (np.tanh(3 * rng.normal(size=(8, 9))),),
+        lambda y, kind: np.mean([1 - v * v < 0.01 for v in y.ravel()]),
+        kwargs=(("kind", "tanh"),),
+    ),
+    "simplex_concentration": Twin(_positive((6,)), lambda w: 1 - entropy(w / w.sum()) / math.log(len(w))),
+    "stable_rank": Twin(_normal((7, 5)), stable_rank),
+    "token_cosine": Twin(_normal((8, 5)), token_cosine),
+    "total_variation": Twin(_positive((6,), (6,)), lambda p, q: abs(p / p.sum() - q / q.sum()).sum() / 2),
+    "update_ratio": Twin(_normal((4, 5), (4, 5)), lambda u, w: math.sqrt((u**2).sum() / (w**2).sum())),
+    "wasserstein_distance": Twin(_normal((7,), (11,)), wasserstein_distance),
+}

@@ -1,0 +1,173 @@
+"""Synthetic traces that the behaviour suite runs every rule on: healthy ones by indicator, faulty ones by rule.
+
+One more rule adds its fault to `FAULTS`; an indicator that no rule has read before adds its healthy law to `HEALTHY`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pitprop.records import Row
+
+Series = dict[str, np.ndarray]
+
+HEALTHY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "loss": lambda z: np.exp(np.log(0.7) + 0.1 * z),
+    "loss_floor": lambda z: np.full_like(z, 2.303),
+    "gradient_norm": lambda z: np.exp(0.3 * z),
+    "gradient_share": lambda z: np.clip(0.05 * np.exp(0.3 * z), 0, 1),
+    "attention_entropy": lambda z: np.clip(0.95 + 0.01 * z, 0, 0.998),
+    "attention_logit_scale": lambda z: 0.3 * np.exp(0.1 * z),
+    "token_cosine": lambda z: np.clip(0.4 + 0.05 * z, -0.9, 0.98),
+    "effective_rank": lambda z: np.maximum(20 + z, 1),
+    "saturated_share": lambda z: np.clip(0.05 + 0.02 * z, 0, 1),
+    "branch_ratio": lambda z: 0.5 * np.exp(0.2 * z),
+    "output_uniqueness": lambda z: np.clip(0.96 + 0.01 * z, 0, 1),
+    "output_spread": lambda z: 0.8 * np.exp(0.1 * z),
+}
+"""Indicator -> what a healthy model gives for a standard normal wander z."""
+
+UNITS = ("loss", "loss_floor", "gradient_norm")
+"""Indicators with a unit that the user's loss sets; the others are pure numbers."""
+
+
+def ar(num_rows: int, phi: float, rng: np.random.Generator) -> np.ndarray:
+    """AR(1) with unit variance from the first row on."""
+    noise = rng.standard_normal(num_rows) * np.sqrt(1 - phi * phi)
+    z = np.empty(num_rows)
+    z[0] = rng.standard_normal()
+    for t in range(1, num_rows):
+        z[t] = phi * z[t - 1] + noise[t]
+    return z
+
+
+def healthy(reads, num_rows: int, phi: float, seed: int, shape: str = "steady") -> Series:
+    """A healthy run, all of whose indicators wander on their own.
+
+    Shapes: `steady`; `trend` (three deviations over the run); `drop` (learning-rate drop, three deviations down at
+    half-time); `warm-up` (five deviations that decay within 20 rows); `spike` (ten deviations for 10 rows, recovering).
+    """
+    rng = np.random.default_rng(seed)
+    t = np.arange(num_rows)
+    half = num_rows // 2
+    mean = {
+        "steady": np.zeros(num_rows),
+        "trend": 3.0 * t / num_rows,
+        "drop": np.where(t < half, 0.0, -3.0),
+        "warm-up": 5.0 * np.exp(-t / 5),
+        "spike": np.where((t >= half) & (t < half + 10), 10.0 * np.exp(-(t - half) / 4), 0.0),
+    }[shape]
+    return {name: HEALTHY[name](mean + ar(num_rows, phi, rng)) for name in reads}
+
+
+SHAPES = ("steady", "trend", "drop", "warm-up", "spike")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong in a healthy run, from which row on, and by when it must be seen."""
+
+    of: str
+    """Rule that must see it."""
+    name: str
+    change: Callable[[Series, np.ndarray], None]
+    """Edits the rows of the mask in place."""
+    start: int = 150
+    within: int = 60
+    """Rows after the start within which it must be seen."""
+    onset_error: int = 10
+    """Rows by which the reported onset may miss the true one."""
+
+
+def _set(name: str, value: float) -> Callable[[Series, np.ndarray], None]:
+    return lambda series, rows: series[name].__setitem__(rows, value)
+
+
+def _times(name: str, factor: float) -> Callable[[Series, np.ndarray], None]:
+    return lambda series, rows: series[name].__setitem__(rows, series[name][rows] * factor)
+
+
+def _keep(*names: str) -> Callable[[Series, np.ndarray], None]:
+    def change(series: Series, rows: np.ndarray) -> None:
+        for name in set(series) - set(names):
+            del series[name]
+
+    return change
+
+
+def _all(*changes: Callable[[Series, np.ndarray], None]) -> Callable[[Series, np.ndarray], None]:
+    def change(series: Series, rows: np.ndarray) -> None:
+        for one in changes:
+            one(series, rows)
+
+    return change
+
+
+def _decay(name: str, to: float, over: int) -> Callable[[Series, np.ndarray], None]:
+    """Geometric fall by the factor `to` over `over` rows, then staying there."""
+
+    def change(series: Series, rows: np.ndarray) -> None:
+        progress = np.minimum(np.arange(len(rows)) / over, 1.0)
+        series[name][rows] *= to**progress
+
+    return change
+
+
+def _approach(name: str, to: float, rate: float) -> Callable[[Series, np.ndarray], None]:
+    """Geometric approach to the value `to`."""
+
+    def change(series: Series, rows: np.ndarray) -> None:
+        begin = series[name][rows[0]]
+        series[name][rows] = to + (begin - to) * rate ** np.arange(len(rows))
+
+    return change
+
+
+NO_GRADIENT = _all(_set("gradient_norm", 0.0), _set("gradient_share", 0.0))
+
+FAULTS = (
+    Fault("non-finite", "loss", _set("loss", np.nan), within=0, onset_error=0),
+    Fault("non-finite", "infinite-loss", _set("loss", np.inf), within=0, onset_error=0),
+    Fault("non-finite", "gradient", _all(_keep("gradient_norm"), _set("gradient_norm", np.inf)), within=16),
+    Fault("output-duplication", "same-rows", _all(_set("output_uniqueness", 0.02), _set("output_spread", 0.03))),
+    Fault("output-duplication", "shrinking", _decay("output_spread", 1e-4, 20)),
+    Fault("output-duplication", "from-start", _all(_times("output_spread", 1e-3)), start=0),
+    Fault("output-duplication", "no-targets", _all(_keep("output_uniqueness"), _set("output_uniqueness", 0.02))),
+    Fault("loss-plateau-at-floor", "from-start", _set("loss", 2.31), start=0, within=100, onset_error=20),
+    Fault("loss-spike", "jump", _times("loss", 5.0)),
+    Fault("loss-spike", "diverges-at-once", _times("loss", 1e3), start=2),
+    Fault("loss-spike", "climb", _decay("loss", 20.0, 30), within=100),
+    Fault("token-uniformity", "from-start", _set("token_cosine", 0.99999), start=0),
+    Fault("token-uniformity", "later", _set("token_cosine", 0.9999)),
+    Fault("token-uniformity", "slowly", _approach("token_cosine", 1.0, 0.9), within=90),
+    Fault("saturated-units", "from-start", _set("saturated_share", 0.92), start=0),
+    Fault("saturated-units", "later", _set("saturated_share", 0.92)),
+    Fault("gradient-vanishing-at-site", "zero", NO_GRADIENT),
+    Fault("gradient-vanishing-at-site", "zero-from-start", NO_GRADIENT, start=0),
+    Fault("gradient-vanishing-at-site", "fading", _decay("gradient_share", 1e-14, 100), within=100, onset_error=25),
+    Fault("gradient-explosion", "jump", _times("gradient_norm", 1e4)),
+    Fault("gradient-explosion", "own-norm-only", _all(_keep("gradient_norm"), _times("gradient_norm", 1e3))),
+    Fault("branch-domination", "jump", _times("branch_ratio", 100.0)),
+    Fault("branch-domination", "from-start", _times("branch_ratio", 100.0), start=0),
+    Fault("attention-uniformity", "from-start", _set("attention_entropy", 1.0), start=0),
+    Fault("attention-uniformity", "later", _set("attention_entropy", 1.0)),
+    Fault("attention-concentration", "logits", _times("attention_logit_scale", 10.0)),
+    Fault("attention-concentration", "entropy", _all(_keep("attention_entropy"), _times("attention_entropy", 0.1))),
+)  # fmt: skip
+
+
+def faulty(fault: Fault, reads, num_rows: int, seed: int, phi: float = 0.9) -> Series:
+    """A run that is healthy up to `fault.start`."""
+    series = healthy(reads, num_rows, phi, seed)
+    fault.change(series, np.arange(fault.start, num_rows))
+    return series
+
+
+def rows(series: Series, site: str = "site", every: int = 1) -> list[Row]:
+    """`series` as a trace; row number t is step t * every."""
+    num_rows = len(next(iter(series.values())))
+    return [
+        Row(step=t * every, site=site, values={name: float(values[t]) for name, values in series.items()})
+        for t in range(num_rows)
+    ]

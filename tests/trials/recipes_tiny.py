@@ -1,0 +1,121 @@
+"""Recipes of a few milliseconds whose answer is known: which knob, if any, makes every output the same."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from pitprop.trials import Recipe
+
+STEPS = 100
+
+
+@dataclass(frozen=True)
+class Knobs:
+    pool: Literal["batch", "none"] = "batch"
+    """`batch` averages over the batch, so that every input gets one answer: the guilty one."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    bias: bool = True
+    width: int = 8
+    failing: str = ""
+    """What goes wrong: "raise", "die", "die once <file>", "nan", "short", "no metric"."""
+
+
+class Pool(nn.Module):
+    """Mean over the batch."""
+
+    def forward(self, x):
+        return x.mean(0, keepdim=True).expand_as(x)
+
+
+class Regression:
+    """Linear targets from eight numbers, by one hidden layer."""
+
+    always_pooled = False
+
+    def __init__(self, seed: int, knobs: Knobs):
+        torch.manual_seed(seed)
+        self.knobs, self.seed = knobs, seed
+        self.answer = torch.randn(8, 3)
+        pooled = self.always_pooled or knobs.pool == "batch"
+        self.model = nn.Sequential(
+            nn.Linear(8, knobs.width, bias=knobs.bias),
+            nn.Tanh() if knobs.activation == "tanh" else nn.ReLU(),
+            Pool() if pooled else nn.Identity(),
+            nn.Linear(knobs.width, 3),
+        )
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01)
+        self.held_out = self.make(-1)
+
+    def make(self, index):
+        x = torch.randn(16, 8, generator=torch.Generator().manual_seed(1000 * self.seed + index + 1))
+        return x, x @ self.answer
+
+    def batches(self, cursor):
+        while self.knobs.failing != "short" or cursor < 3:
+            yield self.make(cursor)
+            cursor += 1
+
+    def step(self, batch):
+        what, _, file = self.knobs.failing.partition(" once ")
+        if what == "raise":
+            raise RuntimeError("the arm is broken")
+        if what == "die" and not (file and Path(file).exists()):
+            Path(file or os.devnull).touch()
+            os._exit(9)
+        x, y = batch
+        out = self.model(x)
+        loss = nn.functional.mse_loss(out, y)
+        if what == "nan":
+            loss = loss * float("nan")
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.detach(), "outputs": out.detach(), "targets": y}
+
+    def evaluate(self):
+        if self.knobs.failing == "no metric":
+            return {}
+        x, y = self.held_out
+        with torch.no_grad():
+            out = self.model(x)
+        torch.rand(1)  # an evaluation that draws must not disturb the run
+        return {"spread": torch.cdist(out, out).mean() / torch.cdist(y, y).mean(), "loss": (out - y).square().mean()}
+
+
+class Always(Regression):
+    """Collapsed whatever the knobs say."""
+
+    always_pooled = True
+
+
+class Slow(Regression):
+    """Takes its time, to be interrupted."""
+
+    def step(self, batch):
+        time.sleep(0.02)
+        return super().step(batch)
+
+
+@dataclass(frozen=True)
+class Healthy(Knobs):
+    pool: Literal["batch", "none"] = "none"
+
+
+@dataclass(frozen=True)
+class Innocent(Knobs):
+    pool: str = "batch"  # declares no alternative
+
+
+def _recipe(build, knobs):
+    return Recipe(build=build, knobs=knobs, metric="spread", margin=0.05, steps=STEPS, guards=("loss",))
+
+
+guilty = _recipe(Regression, Knobs)
+healthy = _recipe(Regression, Healthy)
+hopeless = _recipe(Always, Innocent)
+slow = _recipe(Slow, Knobs)

@@ -1,0 +1,134 @@
+"""The comparison against scipy's own answers, its verdicts, and its honesty about what is missing."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from pitprop.trials.comparison import (
+    Effect,
+    compare,
+    holm_confidences,
+    interval,
+    seeds_needed,
+    sign_flip_p,
+    verdict,
+)
+
+RNG = np.random.default_rng(0)
+CONTROL = RNG.normal(size=6)
+TREATED = CONTROL + RNG.normal(1, 0.3, size=6)
+
+
+def make(control, treated, **options):
+    return compare(control, treated, arm="a", seeds=range(len(control)), metric="m", **options)
+
+
+def test_effect_and_interval_are_those_of_the_paired_t_test():
+    got = make(CONTROL, TREATED, confidence=0.9)
+    expected = stats.ttest_rel(TREATED, CONTROL).confidence_interval(0.9)
+    assert (got.low, got.high) == pytest.approx((expected.low, expected.high))
+    assert got.effect == pytest.approx((TREATED - CONTROL).mean())
+    assert got.seeds == (0, 1, 2, 3, 4, 5) and len(got.control) == 6
+
+
+def test_p_value_counts_all_sign_flips():
+    differences = TREATED - CONTROL
+    flips = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1)
+    expected = np.mean(np.abs(differences @ flips) >= abs(differences.sum()) - 1e-12)
+    assert sign_flip_p(differences) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [2, 5, 8, 12])
+def test_p_value_is_never_under_its_floor(count):
+    assert sign_flip_p(np.arange(1.0, count + 1)) == pytest.approx(2 / 2**count)
+
+
+def test_many_seeds_are_sampled_repeatably():
+    differences = RNG.normal(0.2, 1, size=20)
+    assert sign_flip_p(differences) == sign_flip_p(differences)
+    assert sign_flip_p(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.03)
+
+
+def test_batches_of_a_seed_are_averaged_not_counted():
+    wide = np.stack([CONTROL - 1, CONTROL + 1], axis=1)
+    assert make(wide, np.stack([TREATED, TREATED], axis=1)).high == pytest.approx(make(CONTROL, TREATED).high)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "higher", "expected"),
+    [
+        (-0.1, 0.1, True, "no difference within margin"),
+        (0.01, 0.2, True, "no difference within margin"),  # significant, and too small to matter
+        (0.1, 0.5, True, "better"),
+        (0.1, 0.5, False, "worse"),
+        (-0.5, -0.1, True, "worse"),
+        (-0.5, -0.1, False, "better"),
+        (-0.1, 0.5, True, "inconclusive"),
+        (math.nan, math.nan, True, "inconclusive"),
+    ],
+)
+def test_verdicts(low, high, higher, expected):
+    effect = Effect(mean=(low + high) / 2, low=low, high=high)
+    assert verdict(effect, margin=0.2, higher_is_better=higher) == expected
+
+
+def test_equal_differences_are_a_point():
+    same = make([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    assert (same.effect, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+    assert same.verdict == "no difference within margin"
+    shifted = make([1.0, 2.0, 3.0], [2.0, 3.0, 4.0])
+    assert (shifted.low, shifted.high, shifted.verdict) == (1, 1, "better")
+    assert shifted.p_value == 0.25
+
+
+def test_seeds_without_a_number_are_left_out_and_shown():
+    got = make([1.0, math.nan, 3.0, 0.0], [2.0, 5.0, 4.5, math.inf])
+    assert got.effect == 1.25
+    assert math.isnan(got.control[1]) and got.treated[3] == math.inf
+    one = make([1.0, math.nan], [2.0, 5.0])
+    assert one.verdict == "inconclusive" and math.isnan(one.effect) and math.isnan(one.p_value)
+
+
+def test_holm_steps_down():
+    strong, weak, none = np.array([5.0, 5.1, 4.9, 5.0]), np.array([1.0, 1.6, 0.9, 1.4]), np.array([-1.0, 1.0, 2.0, -1.9])
+    assert holm_confidences([none, strong, weak]) == pytest.approx([0.95, 1 - 0.05 / 3, 1 - 0.05 / 2])
+    assert holm_confidences([none, none[::-1]]) == pytest.approx([0.975, 0.975])
+    assert holm_confidences([strong]) == pytest.approx([0.95])
+    assert holm_confidences([np.zeros(4), np.array([1.0])]) == pytest.approx([0.975, 0.975])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=8), st.floats(0, 2))
+def test_seeds_needed_settles(values, margin):
+    differences = np.array(values)
+    count = seeds_needed(differences, margin=margin)
+    mean, spread = differences.mean(), differences.std(ddof=1)
+    if count is None:
+        return
+    half = stats.t.ppf(0.975, count - 1) * spread / math.sqrt(count)
+    assert half < abs(mean) or abs(mean) + half < margin or half == pytest.approx(max(abs(mean), margin - abs(mean)))
+
+
+def test_seeds_needed_knows_its_limits():
+    assert seeds_needed(np.array([1.0]), margin=0) is None
+    assert seeds_needed(np.array([1.0, -1.0]), margin=0) is None
+    assert seeds_needed(np.array([1.0, 0.4, 1.6]), margin=0) == 4
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=6), st.floats(0, 10))
+def test_swapping_the_arms_mirrors_everything(values, margin):
+    control = np.zeros(len(values))
+    one, other = make(control, values, margin=margin), make(values, control, margin=margin)
+    assert one.effect == pytest.approx(-other.effect) and one.low == pytest.approx(-other.high)
+    assert one.p_value == pytest.approx(other.p_value)
+    mirror = {"better": "worse", "worse": "better"}
+    assert other.verdict == mirror.get(one.verdict, one.verdict)
+
+
+def test_interval_needs_two():
+    assert math.isnan(interval(np.array([1.0])).low)

@@ -1,0 +1,204 @@
+"""Diagnose, end to end, on recipes whose answer is known; and its parts by themselves."""
+
+import json
+
+import pytest
+
+from pitprop import PitpropError
+from pitprop.records import RUN, Comparison, Finding
+from pitprop.trials import Arm, Plan, diagnose
+from pitprop.trials.candidates import USUAL, candidates
+from pitprop.trials.conclude import conclude, winners
+from pitprop.trials.diagnosis import fork_step
+from pitprop.trials.interventions import Ablate, ClipGradient, Knob, LearningRate, Replace, Scale
+from pitprop.trials.progress import Progress
+
+CONTRACT = {"plan", "plan_hash", "command", "fork", "comparisons", "conclusion", "wall_s"}
+
+
+@pytest.fixture(scope="module")
+def guilty(reference, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("guilty")
+    told: list[Progress] = []
+    diagnosis = diagnose(reference("recipes_tiny", "guilty"), seeds=4, folder=folder, workers=2, progress=told.append)
+    return diagnosis, folder, told
+
+
+def test_one_guilty_knob_among_others_is_found(guilty):
+    diagnosis, _, _ = guilty
+    conclusion = diagnosis.conclusion
+    assert diagnosis.collapsed
+    assert conclusion.cause == "the knob `pool` = 'batch'"
+    assert conclusion.remedy == "knob pool = 'none'"
+    assert {"activation=relu", "bias=False", LearningRate(0.1).describe()} <= set(conclusion.exonerated)
+    assert "over 4 fresh seeds" in conclusion.statement and "no longer shows the failure" in conclusion.statement
+    assert any(f.rule == "output-duplication" and f.severity == "failure" for f in diagnosis.findings)
+    assert diagnosis.fork is not None and diagnosis.plan is not None
+    assert set(diagnosis.plan.seeds).isdisjoint(diagnosis.plan.confirm_seeds)
+    assert [c.arm for c in diagnosis.confirm] == ["pool=none"]
+    assert not diagnosis.failed
+
+
+def test_its_folder_is_what_a_report_needs(guilty):
+    diagnosis, folder, _ = guilty
+    trial = json.loads((folder / "trial.json").read_text())
+    assert CONTRACT <= set(trial)
+    assert trial["plan_hash"] == diagnosis.plan.hash == json.loads((folder / "plan.json").read_text())["hash"]
+    assert Plan.from_dict(trial["plan"]) == diagnosis.plan
+    assert {c["round"] for c in trial["comparisons"]} == {"screen", "confirm"}
+    fields = {k: v for k, v in trial["comparisons"][0].items() if k != "round"}
+    assert Comparison(**fields).metric == "spread"
+    assert trial["conclusion"] == diagnosis.conclusion.to_dict()
+    assert trial["fork"]["exact"] is True and trial["timing"]["engine_ms_per_run"] > 0
+    assert (folder / "trace.sqlite").exists()
+    assert len(list((folder / "runs").iterdir())) == trial["timing"]["runs"]
+
+
+def test_progress_counts_to_its_own_total(guilty):
+    _, _, told = guilty
+    assert [p.done for p in told] == sorted(p.done for p in told)
+    assert told[-1].done == told[-1].total and told[0].remaining_s is None
+    assert any("screening 5 changes on 3 seeds" in p.stage for p in told)
+
+
+def test_the_same_call_resumes_without_a_new_run(guilty, reference):
+    diagnosis, folder, _ = guilty
+    files = {p: p.stat().st_mtime_ns for p in [*(folder / "runs").iterdir(), folder / "trace.sqlite"]}
+    again = diagnose(reference("recipes_tiny", "guilty"), seeds=4, folder=folder, workers=1)
+    assert {p: p.stat().st_mtime_ns for p in files} == files
+    assert len(list((folder / "runs").iterdir())) == len(files) - 1
+    assert again.conclusion == diagnosis.conclusion and again.findings == diagnosis.findings
+
+
+def test_nothing_collapsed(reference, tmp_path):
+    diagnosis = diagnose(reference("recipes_tiny", "healthy"), folder=tmp_path, workers=1)
+    assert not diagnosis.collapsed and diagnosis.plan is None
+    assert diagnosis.conclusion.statement.startswith("Nothing collapsed")
+    assert diagnosis.conclusion.cause is None
+    trial = json.loads((tmp_path / "trial.json").read_text())
+    assert CONTRACT <= set(trial) and trial["comparisons"] == []
+    assert not list((tmp_path / "runs").iterdir()) and not (tmp_path / "plan.json").exists()
+
+
+def test_where_nothing_helps_no_cause_is_named(reference, tmp_path):
+    diagnosis = diagnose(
+        reference("recipes_tiny", "hopeless"), folder=tmp_path, workers=2, suspects=[Ablate("3"), Scale("0", 0.5)]
+    )
+    conclusion = diagnosis.conclusion
+    assert diagnosis.collapsed and diagnosis.confirm == ()
+    assert conclusion.cause is None and conclusion.remedy is None
+    assert conclusion.statement.startswith("Inconclusive")
+    assert "suspects of your own" in conclusion.next
+    assert {"output of 3 multiplied by 0", "output of 0 multiplied by 0.5"} <= set(conclusion.exonerated)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"knobs": {"failing": "raise"}}, "the arm is broken"),
+        ({"knobs": {"widht": "3"}}, "did you mean `width`"),
+        ({"seeds": 1}, "no spread"),
+    ],
+)
+def test_what_cannot_be_diagnosed_is_an_error(reference, tmp_path, options, message):
+    with pytest.raises(PitpropError, match=message):
+        diagnose(reference("recipes_tiny", "guilty"), folder=tmp_path, workers=1, **options)
+
+
+def finding(rule, site, severity="warning"):
+    return Finding(rule=rule, severity=severity, site=site, onset=0, detected=40, message="")
+
+
+def test_candidates_come_from_findings_and_knobs():
+    findings = [finding("saturated-units", "neck.act"), finding("branch-domination", "branch"), finding("loss-spike", RUN)]
+    arms = candidates(findings, [("gate", "pooled")], ["neck", "neck.act", "branch"], [Ablate("x")])
+    assert [arm.interventions[0] for arm in arms] == [
+        Ablate("x"),
+        Knob("gate", "pooled"),
+        Scale("neck.act", "unit", side="input"),
+        Replace("neck.act", "unit-rms"),
+        Scale("branch", 0.1),
+        Ablate("branch"),
+        *USUAL,
+    ]
+    assert len({arm.name for arm in arms}) == len(arms)
+
+
+def test_candidates_do_not_repeat_and_need_a_module():
+    findings = [finding("saturated-units", "<model>"), finding("gradient-explosion", "a"), finding("gradient-explosion", "b")]
+    arms = candidates(findings, [], ["a", "b"], [ClipGradient(1.0)])
+    assert [arm.interventions[0] for arm in arms] == [ClipGradient(1.0), LearningRate(0.1)]
+
+
+@pytest.mark.parametrize(("onset", "every", "step"), [(0, 1, 0), (1, 1, 0), (100, 1, 50), (101, 10, 50), (19, 10, 0)])
+def test_fork_is_half_way_to_the_onset(onset, every, step):
+    assert fork_step(onset, every) == step
+
+
+def comparison(arm, effect, verdict, **options):
+    defaults = {
+        "arm": arm,
+        "changes": f"change {arm}",
+        "metric": "m",
+        "higher_is_better": True,
+        "seeds": (0, 1, 2),
+        "control": (0.0, 0.0, 0.1),
+        "treated": (effect, effect, effect),
+        "effect": effect,
+        "low": effect - 0.1,
+        "high": effect + 0.1,
+        "confidence": 0.95,
+        "p_value": 0.25,
+        "margin": 0.1,
+        "verdict": verdict,
+        "horizon": 10,
+        "plan": "h",
+    }
+    return Comparison(**defaults | options)
+
+
+PLAN = Plan(
+    recipe="r",
+    source="s",
+    knobs={"a": 1},
+    arms=(Arm("one", (Knob("a", 2),)), Arm("two", (LearningRate(0.1),)), Arm("three", (ClipGradient(1.0),))),
+    seeds=(0,),
+    metric="m",
+    margin=0.1,
+    horizon=10,
+    confirm_seeds=(1,),
+    confirm_arms=2,
+)
+FAILING = [finding("output-duplication", RUN, "failure")]
+
+
+def test_winners_are_the_best_beyond_the_margin_in_the_good_direction():
+    screen = [comparison("one", 0.3, "better"), comparison("two", 0.05, "better"), comparison("three", 0.9, "inconclusive")]
+    assert winners(screen, PLAN) == ["three", "one"]
+    assert winners([comparison("one", 0.9, "worse", higher_is_better=False)], PLAN) == []
+    assert winners([comparison("one", float("nan"), "inconclusive")], PLAN) == []
+
+
+def test_an_arm_that_removes_the_finding_beats_a_larger_effect_that_does_not():
+    confirm = [comparison("one", 0.5, "better"), comparison("two", 0.9, "better")]
+    conclusion = conclude(PLAN, confirm, confirm, FAILING, {"one": [], "two": FAILING})
+    assert conclusion.cause == "the knob `a` = 1" and conclusion.remedy == "change one"
+    assert "two" not in conclusion.statement
+    both = conclude(PLAN, confirm, confirm, FAILING, {"one": [], "two": []})
+    assert both.remedy == "change two" and "Confirmed as well, each by itself: one." in both.statement
+
+
+def test_a_change_that_helps_without_removing_the_collapse_says_so():
+    confirm = [comparison("two", 0.9, "better")]
+    conclusion = conclude(PLAN, confirm, confirm, FAILING, {"two": FAILING})
+    assert conclusion.cause is None and conclusion.remedy == "change two"
+    assert "helps without removing the collapse" in conclusion.statement
+
+
+def test_a_winner_that_is_not_confirmed_is_not_named():
+    screen = [comparison("one", 0.5, "better"), comparison("three", 0.0, "no difference within margin")]
+    confirm = [comparison("one", 0.2, "inconclusive", treated=(0.1, 0.2, 0.4))]
+    conclusion = conclude(PLAN, screen, confirm, FAILING, {})
+    assert conclusion.cause is None and conclusion.exonerated == ("three",)
+    assert "On fresh seeds, one: +0.2" in conclusion.statement
+    assert "More seeds would settle: one (about" in conclusion.next

@@ -1,0 +1,137 @@
+"""Runs of a plan: paired, written as they come, never twice, and going on when an arm breaks."""
+
+import json
+import math
+
+import pytest
+
+from pitprop import PitpropError
+from pitprop.trials import Arm, Plan
+from pitprop.trials.execute import make_folder, metric_of, run_arms, run_plan
+from pitprop.trials.interventions import Knob, LearningRate, Scale
+from pitprop.trials.judge import gain, judge
+from pitprop.trials.run import RunSpec, spec_source, to_json_number, train_run
+
+
+@pytest.fixture
+def plan(reference):
+    recipe = reference("recipes_tiny", "guilty")
+
+    def make(*arms, **options):
+        return Plan(
+            **{"recipe": recipe, "source": spec_source(recipe), "seeds": (0, 1), "metric": "spread", "horizon": 20} | options,
+            arms=tuple(Arm(f"arm {i}", (change,)) for i, change in enumerate(arms)),
+        )
+
+    return make
+
+
+def test_results_are_written_and_not_run_again(pool, plan, tmp_path):
+    two = plan(Knob("pool", "none"), LearningRate(0.5))
+    ticks = []
+    results = run_plan(two, tmp_path, executor=pool, on_run=lambda: ticks.append(1))
+    assert len(results) == len(ticks) == 6
+    assert json.loads((tmp_path / "plan.json").read_text())["hash"] == two.hash
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").iterdir()}
+    assert len(files) == 6 and all(p.suffix == ".json" for p in files)
+
+    three = plan(Knob("pool", "none"), LearningRate(0.5), Scale("0", 0.5))
+    again = run_plan(three, tmp_path, executor=pool)
+    assert {p: p.stat().st_mtime_ns for p in files} == files, "the six runs are as they were"
+    assert len(list((tmp_path / "runs").iterdir())) == 8
+    assert {key: again[key] for key in results} == results
+
+    comparison, *_ = judge(two, two.arms, two.seeds, results, holm=True)
+    assert comparison.control == (0.0, 0.0) and gain(comparison) > 0.1
+    assert comparison.plan == two.hash and comparison.changes == "knob pool = 'none'"
+
+
+def test_a_torn_record_is_run_again(pool, plan, tmp_path):
+    one = plan(seeds=(0,))
+    first = run_plan(one, tmp_path, executor=pool)
+    (file,) = (tmp_path / "runs").iterdir()
+    file.write_text(file.read_text()[:50])
+    assert run_plan(one, tmp_path, executor=pool).keys() == first.keys()
+    assert json.loads(file.read_text())["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("raise", "RuntimeError: the arm is broken"),
+        ("die", "its process died 2 times (exit code 9)"),
+        ("short", "`batches` ended at batch 3"),
+        ("no metric", "returned no `spread`"),
+    ],
+)
+def test_an_arm_that_breaks_is_marked_and_the_trial_goes_on(pool, plan, tmp_path, what, error):
+    broken = plan(Knob("failing", what), Knob("pool", "none"))
+    results = run_plan(broken, tmp_path, executor=pool)
+    assert {results["arm 0", s]["status"] for s in (0, 1)} == {"failed"}
+    assert error in results["arm 0", 0]["error"]
+    assert {results[arm, s]["status"] for arm in ("control", "arm 1") for s in (0, 1)} == {"done"}
+    bad, good = judge(broken, broken.arms, broken.seeds, results, holm=True)
+    assert bad.verdict == "inconclusive" and math.isnan(bad.effect)
+    assert good.effect > 0.1
+
+
+def test_a_worker_that_dies_once_costs_nothing(pool, plan, tmp_path):
+    once = plan(Knob("failing", f"die once {tmp_path / 'died'}"), seeds=(0,))
+    assert run_plan(once, tmp_path, executor=pool)["arm 0", 0]["status"] == "done"
+    assert (tmp_path / "died").exists()
+
+
+def test_a_run_that_diverges_is_evaluated_and_its_nan_is_kept(pool, plan, tmp_path):
+    diverging = plan(Knob("failing", "nan"), seeds=(0,))
+    results = run_plan(diverging, tmp_path, executor=pool)
+    record = results["arm 0", 0]
+    assert record["diverged"] == 0 and record["metrics"]["spread"] == "nan"
+    assert math.isnan(metric_of(record, "spread"))
+    assert results["control", 0]["diverged"] is None
+    assert "NaN" not in next((tmp_path / "runs").glob("*.json")).read_text()
+
+
+def test_an_intervention_that_changes_nothing_changes_nothing(pool, plan, tmp_path):
+    """Same batches, same generators: an arm with factor 1 equals the control bit for bit, also from a fork."""
+    for step in (0, 7):
+        null = plan(Scale("0", 1.0), LearningRate(1.0), Knob("pool", "batch"), fork_step=step)
+        results = run_plan(null, tmp_path / str(step), executor=pool)
+        for seed in null.seeds:
+            for arm in null.arms:
+                assert results[arm.name, seed]["metrics"] == results["control", seed]["metrics"]
+                assert results[arm.name, seed]["at_fork"] == results["control", seed]["at_fork"]
+
+
+def test_a_fork_is_trained_once_per_seed_and_the_whole_run_is_the_same(pool, plan, tmp_path):
+    forked = run_plan(plan(fork_step=7, horizon=13), tmp_path / "a", executor=pool)
+    whole = run_plan(plan(), tmp_path / "b", executor=pool)
+    assert [forked["control", s]["metrics"] for s in (0, 1)] == [whole["control", s]["metrics"] for s in (0, 1)]
+    assert len(list((tmp_path / "a" / "forks").iterdir())) == 2
+    assert not (tmp_path / "b" / "forks").exists()
+
+
+def test_fresh_seeds_need_no_new_plan(pool, plan, tmp_path):
+    both = plan(Knob("pool", "none"), confirm_seeds=(5, 6))
+    results = run_arms(both, both.arms, both.confirm_seeds, make_folder(tmp_path), pool)
+    assert {seed for _, seed in results} == {5, 6}
+
+
+def test_a_run_in_this_process_says_where_it_acted_and_what_it_cost(reference, tmp_path):
+    recipe = reference("recipes_tiny", "healthy")
+    spec = RunSpec(recipe=recipe, source="", interventions=(Scale("0", 2.0), LearningRate(0.1)), seed=0, horizon=3)
+    record = train_run(spec, str(tmp_path))
+    assert record["acted"] == [["0"], ["optimizer.param_groups.0"]]
+    assert 0 < record["training_s"] and 0 <= record["engine_s"]
+    assert set(record["metrics"]) == {"spread", "loss"}
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PitpropError, match="cannot be written"):
+        make_folder(tmp_path / "file" / "runs")
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.5, 1.5), (math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
+def test_numbers_in_json(value, text):
+    assert to_json_number(value) == text
+    assert float(text) == value or math.isnan(value)
