@@ -53,7 +53,9 @@ each = pytest.mark.parametrize("name", MODULES)
 
 
 def total(result) -> torch.Tensor:
-    return sum((r.float().square().sum() for r in (result if isinstance(result, tuple) else (result,))), torch.zeros(()))
+    return sum(
+        (r.float().square().sum() for r in (result if isinstance(result, tuple) else (result,))), torch.zeros(())
+    )
 
 
 @each

@@ -94,7 +94,11 @@ def test_seeds_without_a_number_are_left_out_and_shown():
 
 
 def test_holm_steps_down():
-    strong, weak, none = np.array([5.0, 5.1, 4.9, 5.0]), np.array([1.0, 1.6, 0.9, 1.4]), np.array([-1.0, 1.0, 2.0, -1.9])
+    strong, weak, none = (
+        np.array([5.0, 5.1, 4.9, 5.0]),
+        np.array([1.0, 1.6, 0.9, 1.4]),
+        np.array([-1.0, 1.0, 2.0, -1.9]),
+    )
     assert holm_confidences([none, strong, weak]) == pytest.approx([0.95, 1 - 0.05 / 3, 1 - 0.05 / 2])
     assert holm_confidences([none, none[::-1]]) == pytest.approx([0.975, 0.975])
     assert holm_confidences([strong]) == pytest.approx([0.95])

@@ -17,10 +17,12 @@ CONTRACT = {"plan", "plan_hash", "command", "fork", "comparisons", "conclusion",
 
 
 @pytest.fixture(scope="module")
-def guilty(reference, tmp_path_factory):
+def guilty(pool, reference, tmp_path_factory):
     folder = tmp_path_factory.mktemp("guilty")
     told: list[Progress] = []
-    diagnosis = diagnose(reference("recipes_tiny", "guilty"), seeds=4, folder=folder, workers=2, progress=told.append)
+    diagnosis = diagnose(
+        reference("recipes_tiny", "guilty"), seeds=4, folder=folder, executor=pool, progress=told.append
+    )
     return diagnosis, folder, told
 
 
@@ -48,7 +50,7 @@ def test_its_folder_is_what_a_report_needs(guilty):
     assert {c["round"] for c in trial["comparisons"]} == {"screen", "confirm"}
     fields = {k: v for k, v in trial["comparisons"][0].items() if k != "round"}
     assert Comparison(**fields).metric == "spread"
-    assert trial["conclusion"] == diagnosis.conclusion.to_dict()
+    assert trial["conclusion"]["statement"] == diagnosis.conclusion.statement
     assert trial["fork"]["exact"] is True and trial["timing"]["engine_ms_per_run"] > 0
     assert (folder / "trace.sqlite").exists()
     assert len(list((folder / "runs").iterdir())) == trial["timing"]["runs"]
@@ -61,17 +63,17 @@ def test_progress_counts_to_its_own_total(guilty):
     assert any("screening 5 changes on 3 seeds" in p.stage for p in told)
 
 
-def test_the_same_call_resumes_without_a_new_run(guilty, reference):
+def test_the_same_call_resumes_without_a_new_run(guilty, pool, reference):
     diagnosis, folder, _ = guilty
     files = {p: p.stat().st_mtime_ns for p in [*(folder / "runs").iterdir(), folder / "trace.sqlite"]}
-    again = diagnose(reference("recipes_tiny", "guilty"), seeds=4, folder=folder, workers=1)
+    again = diagnose(reference("recipes_tiny", "guilty"), seeds=4, folder=folder, executor=pool)
     assert {p: p.stat().st_mtime_ns for p in files} == files
     assert len(list((folder / "runs").iterdir())) == len(files) - 1
     assert again.conclusion == diagnosis.conclusion and again.findings == diagnosis.findings
 
 
-def test_nothing_collapsed(reference, tmp_path):
-    diagnosis = diagnose(reference("recipes_tiny", "healthy"), folder=tmp_path, workers=1)
+def test_nothing_collapsed(pool, reference, tmp_path):
+    diagnosis = diagnose(reference("recipes_tiny", "healthy"), folder=tmp_path, executor=pool)
     assert not diagnosis.collapsed and diagnosis.plan is None
     assert diagnosis.conclusion.statement.startswith("Nothing collapsed")
     assert diagnosis.conclusion.cause is None
@@ -80,9 +82,9 @@ def test_nothing_collapsed(reference, tmp_path):
     assert not list((tmp_path / "runs").iterdir()) and not (tmp_path / "plan.json").exists()
 
 
-def test_where_nothing_helps_no_cause_is_named(reference, tmp_path):
+def test_where_nothing_helps_no_cause_is_named(pool, reference, tmp_path):
     diagnosis = diagnose(
-        reference("recipes_tiny", "hopeless"), folder=tmp_path, workers=2, suspects=[Ablate("3"), Scale("0", 0.5)]
+        reference("recipes_tiny", "hopeless"), folder=tmp_path, executor=pool, suspects=[Ablate("3"), Scale("0", 0.5)]
     )
     conclusion = diagnosis.conclusion
     assert diagnosis.collapsed and diagnosis.confirm == ()
@@ -100,9 +102,9 @@ def test_where_nothing_helps_no_cause_is_named(reference, tmp_path):
         ({"seeds": 1}, "no spread"),
     ],
 )
-def test_what_cannot_be_diagnosed_is_an_error(reference, tmp_path, options, message):
+def test_what_cannot_be_diagnosed_is_an_error(pool, reference, tmp_path, options, message):
     with pytest.raises(PitpropError, match=message):
-        diagnose(reference("recipes_tiny", "guilty"), folder=tmp_path, workers=1, **options)
+        diagnose(reference("recipes_tiny", "guilty"), folder=tmp_path, executor=pool, **options)
 
 
 def finding(rule, site, severity="warning"):
@@ -110,7 +112,11 @@ def finding(rule, site, severity="warning"):
 
 
 def test_candidates_come_from_findings_and_knobs():
-    findings = [finding("saturated-units", "neck.act"), finding("branch-domination", "branch"), finding("loss-spike", RUN)]
+    findings = [
+        finding("saturated-units", "neck.act"),
+        finding("branch-domination", "branch"),
+        finding("loss-spike", RUN),
+    ]
     arms = candidates(findings, [("gate", "pooled")], ["neck", "neck.act", "branch"], [Ablate("x")])
     assert [arm.interventions[0] for arm in arms] == [
         Ablate("x"),
@@ -125,7 +131,11 @@ def test_candidates_come_from_findings_and_knobs():
 
 
 def test_candidates_do_not_repeat_and_need_a_module():
-    findings = [finding("saturated-units", "<model>"), finding("gradient-explosion", "a"), finding("gradient-explosion", "b")]
+    findings = [
+        finding("saturated-units", "<model>"),
+        finding("gradient-explosion", "a"),
+        finding("gradient-explosion", "b"),
+    ]
     arms = candidates(findings, [], ["a", "b"], [ClipGradient(1.0)])
     assert [arm.interventions[0] for arm in arms] == [ClipGradient(1.0), LearningRate(0.1)]
 
@@ -173,7 +183,11 @@ FAILING = [finding("output-duplication", RUN, "failure")]
 
 
 def test_winners_are_the_best_beyond_the_margin_in_the_good_direction():
-    screen = [comparison("one", 0.3, "better"), comparison("two", 0.05, "better"), comparison("three", 0.9, "inconclusive")]
+    screen = [
+        comparison("one", 0.3, "better"),
+        comparison("two", 0.05, "better"),
+        comparison("three", 0.9, "inconclusive"),
+    ]
     assert winners(screen, PLAN) == ["three", "one"]
     assert winners([comparison("one", 0.9, "worse", higher_is_better=False)], PLAN) == []
     assert winners([comparison("one", float("nan"), "inconclusive")], PLAN) == []

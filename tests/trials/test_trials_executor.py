@@ -53,8 +53,15 @@ def test_errors_are_outcomes(pool):
 def test_a_worker_that_dies_twice_fails_its_task_and_nothing_else(pool):
     tasks = [Task(function=who), Task(function=die, arguments=(7,)), Task(function=who), Task(function=who)]
     outcomes = dict(pool.run(tasks))
-    assert outcomes[1].error == "its process died 2 times (exit code 7)"
+    assert outcomes[1].error == "its process died (exit code 7)"
     assert all(outcomes[i].error is None for i in (0, 2, 3))
+
+
+def test_a_call_left_in_the_middle_does_not_reach_into_the_next(pool):
+    for _ in pool.run([Task(function=who), Task(function=who, arguments=(0.5,)), Task(function=die, arguments=(3,))]):
+        break
+    outcomes = dict(pool.run([Task(function=who)] * 3))
+    assert sorted(outcomes) == [0, 1, 2] and all(outcome.error is None for outcome in outcomes.values())
 
 
 def test_an_error_in_the_parent_stops_the_workers():

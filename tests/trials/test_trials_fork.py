@@ -9,15 +9,15 @@ import torch
 from pitprop import PitpropError
 from pitprop.trials import fork, load_recipe, prove_exact
 from pitprop.trials.executors import Task
-from pitprop.trials.proof import first_leg, second_leg
-from pitprop.trials.run import Steps, build
+from pitprop.trials.proof import first_leg, second_half, second_leg
+from pitprop.trials.run import RunSpec, Steps, build
 
 
 def in_two_processes(pool, tmp_path, recipe):
-    """Both legs of the proof as tasks; a pool hands the second to whichever worker is free, so both are fresh to it."""
-    steps, folder = 6, str(tmp_path)
-    ((_, first),) = pool.run([Task(function=first_leg, arguments=(recipe, 3, {}, steps, folder))])
-    ((_, second),) = pool.run([Task(function=second_leg, arguments=(recipe, 3, {}, steps, folder))])
+    """Both legs of the proof as tasks of the shared pool, which saves starting two processes."""
+    spec = RunSpec(recipe=recipe, source="", seed=3, horizon=12)
+    ((_, first),) = pool.run([Task(function=first_leg, arguments=(spec, 6, str(tmp_path)))])
+    ((_, second),) = pool.run([Task(function=second_leg, arguments=(spec, 6, str(tmp_path)))])
     assert first.error is None and second.error is None, (first.error, second.error)
     return first.value, second.value
 
@@ -29,9 +29,11 @@ def test_everything_with_state_survives_a_new_process(reference, tmp_path):
     assert proof.leaves > 60
 
 
-def test_an_inexact_recipe_is_refused_with_the_first_tensor_named(reference, tmp_path):
+def test_an_inexact_recipe_is_refused_with_the_first_tensor_named(pool, reference, tmp_path):
+    spec = RunSpec(recipe=reference("recipes_fork", "hidden_counter"), source="", seed=3, horizon=12)
+    ((_, first),) = pool.run([Task(function=first_leg, arguments=(spec, 6, str(tmp_path)))])
     with pytest.raises(PitpropError) as caught:
-        prove_exact(reference("recipes_fork", "hidden_counter"), seed=3, steps=6, log=tmp_path / "log")
+        second_half(spec, 6, str(tmp_path), first.value, log=tmp_path / "log")
     text = str(caught.value)
     assert "`model.0.weight`" in text
     assert "the loss differs from step 6 on" in text
@@ -110,6 +112,6 @@ def test_kept_rng_hides_every_draw():
     fork.seed_everything(5)
     before = fork.digest(fork.rng_state())
     with fork.kept_rng():
-        torch.rand(3), random.random(), np.random.rand()  # noqa: B018, NPY002
+        torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002
         assert fork.digest(fork.rng_state()) != before
     assert fork.digest(fork.rng_state()) == before

@@ -1,5 +1,6 @@
 """Every intervention does what its `describe()` says, and nothing else."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from pitprop import PitpropError
+from pitprop.trials import interventions
 from pitprop.trials.interventions import (
     INTERVENTIONS,
     Ablate,
@@ -75,8 +77,12 @@ def copy(training):
     return {name: p.detach().clone() for name, p in training.model.named_parameters()}
 
 
-def test_examples_cover_the_registry():
+def test_registry_folder_and_examples_agree():
     assert tuple(EXAMPLES) == INTERVENTIONS
+    folder = Path(interventions.__file__).parent
+    files = {file.stem.replace("_", "") for file in folder.glob("*.py") if not file.stem.startswith("_")}
+    assert files == {kind.__name__.lower() for kind in INTERVENTIONS}
+    assert {kind.__name__ for kind in INTERVENTIONS} <= set(interventions.__all__)
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=lambda e: type(e).__name__)
@@ -100,7 +106,7 @@ def test_a_path_that_matches_nothing_lists_the_nearest(kind):
 
 @pytest.mark.parametrize("data", [{"kind": "Ablat", "path": "x"}, {"kind": "Ablate", "pth": "x"}])
 def test_unknown_kind_or_field_is_an_error_with_a_hint(data):
-    with pytest.raises(PitpropError, match="did you mean `(Ablate|path)`"):
+    with pytest.raises(PitpropError, match=r"did you mean `(Ablate|path)`"):
         from_dict(data)
 
 
@@ -215,7 +221,9 @@ def test_learning_rate_is_the_same_as_a_smaller_lr(optimizer, path):
     assert all(group["lr"] == 0.1 for group in training.optimizer.param_groups), "schedulers see their own value"
     for name, p in training.model.named_parameters():
         slow = path == "*" or name.startswith("head")
-        torch.testing.assert_close(p, (small if slow else plain).model.get_parameter(name), rtol=1e-6, atol=1e-7, msg=name)
+        torch.testing.assert_close(
+            p, (small if slow else plain).model.get_parameter(name), rtol=1e-6, atol=1e-7, msg=name
+        )
 
 
 def test_reinitialise_draws_anew_and_drops_momentum_without_touching_the_generator():

@@ -70,7 +70,11 @@ def test_run_address_is_content_not_name():
     arm = PLAN.arms[0]
     same = spec_of(PLAN, Arm("another name", arm.interventions), 0)
     assert same.address == spec_of(PLAN, arm, 0).address
-    others = [spec_of(PLAN, arm, 1), spec_of(PLAN, PLAN.arms[1], 0), spec_of(dataclasses.replace(PLAN, horizon=9), arm, 0)]
+    others = [
+        spec_of(PLAN, arm, 1),
+        spec_of(PLAN, PLAN.arms[1], 0),
+        spec_of(dataclasses.replace(PLAN, horizon=9), arm, 0),
+    ]
     assert len({same.address, *(spec.address for spec in others)}) == 4
 
 

@@ -19,7 +19,8 @@ def plan(reference):
 
     def make(*arms, **options):
         return Plan(
-            **{"recipe": recipe, "source": spec_source(recipe), "seeds": (0, 1), "metric": "spread", "horizon": 20} | options,
+            **{"recipe": recipe, "source": spec_source(recipe), "seeds": (0, 1), "metric": "spread", "horizon": 20}
+            | options,
             arms=tuple(Arm(f"arm {i}", (change,)) for i, change in enumerate(arms)),
         )
 
@@ -59,7 +60,6 @@ def test_a_torn_record_is_run_again(pool, plan, tmp_path):
     ("what", "error"),
     [
         ("raise", "RuntimeError: the arm is broken"),
-        ("die", "its process died 2 times (exit code 9)"),
         ("short", "`batches` ended at batch 3"),
         ("no metric", "returned no `spread`"),
     ],
@@ -73,6 +73,13 @@ def test_an_arm_that_breaks_is_marked_and_the_trial_goes_on(pool, plan, tmp_path
     bad, good = judge(broken, broken.arms, broken.seeds, results, holm=True)
     assert bad.verdict == "inconclusive" and math.isnan(bad.effect)
     assert good.effect > 0.1
+
+
+def test_an_arm_that_kills_its_process_is_marked(pool, plan, tmp_path):
+    deadly = plan(Knob("failing", "die"), Knob("pool", "none"), seeds=(0,))
+    results = run_plan(deadly, tmp_path, executor=pool)
+    assert results["arm 0", 0]["error"] == "its process died (exit code 9)"
+    assert results["control", 0]["status"] == results["arm 1", 0]["status"] == "done"
 
 
 def test_a_worker_that_dies_once_costs_nothing(pool, plan, tmp_path):

@@ -14,7 +14,9 @@ class Remedy:
     name: str
     """Name by which rules, reports and the command line call it."""
     kind: Literal["module", "function", "optimizer"]
-    """What `where` names: a module class, a function of tensors or modules, or something that acts around the optimizer."""
+    """What `where` names: a module class, a function of tensors or modules, or something that acts around the
+    optimizer.
+    """
     framework: Literal["torch", "jax"]
     """Framework that the file imports, and the only thing it imports."""
     summary: str

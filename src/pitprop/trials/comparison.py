@@ -168,6 +168,6 @@ def _half_width(spread: float, count: int, confidence: float) -> float:
     return float(t.ppf((1 + confidence) / 2, count - 1)) * spread / math.sqrt(count)
 
 
-def _by_seed(values: Float[ndarray, "seed *batch"] | Sequence[float]) -> Float[ndarray, " seed"]:
+def _by_seed(values: Float[ndarray, " seed *batch"] | Sequence[float]) -> Float[ndarray, " seed"]:
     values = np.asarray(values, dtype=np.float64)
     return values if values.ndim == 1 else values.mean(axis=tuple(range(1, values.ndim)))

@@ -1,4 +1,4 @@
-"""What may be said after the confirming round: the cause, the remedy, who is exonerated, and what would settle the rest.
+"""What may be said after the confirming round: the cause, the remedy, who is exonerated, what would settle the rest.
 
 Pure: comparisons in, sentences out. "Cause" means here that taking this one thing away, and nothing else, on seeds that
 did not choose it, made the run better by more than the margin; see docs/verdicts.md for what it does not mean.
@@ -6,7 +6,7 @@ did not choose it, made the run better by more than the margin; see docs/verdict
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pitprop.records import Comparison, Finding
@@ -31,13 +31,9 @@ class Conclusion:
     next: str
     """What to do now, or what would settle it."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return asdict(self) | {"exonerated": list(self.exonerated)}
-
 
 def winners(screen: Sequence[Comparison], plan: Plan) -> list[str]:
-    """Arms that go into the confirming round: better by more than the margin, the best first, at most `confirm_arms`."""
+    """Arms that go into the confirming round: better by more than the margin, best first, at most `confirm_arms`."""
     better = [c for c in screen if gain(c) > plan.margin]
     return [c.arm for c in sorted(better, key=gain, reverse=True)[: plan.confirm_arms]]
 
@@ -46,12 +42,12 @@ def nothing_collapsed(findings: Sequence[Finding], metric: str, start: float, en
     """The conclusion when the control run shows no failure."""
     seen = f"{len(findings)} weaker finding(s) are in the report" if findings else "there is no finding at all"
     return Conclusion(
-        statement=f"Nothing collapsed: the watched run shows no failure, {seen}, and {metric} went from {start:.4g} to "
-        f"{end:.4g}. No trial was made.",
+        statement=f"Nothing collapsed: the watched run shows no failure, {seen}, and {metric} went from {start:.4g} "
+        f"to {end:.4g}. No trial was made.",
         cause=None,
         remedy=None,
         exonerated=(),
-        next="If the run is bad all the same, let `step` return `outputs` and `targets`, so that more rules can see it.",
+        next="If the run is bad all the same, let `step` return `outputs` and `targets`: more rules can see it then.",
     )
 
 
@@ -85,8 +81,8 @@ def conclude(
     alike = f" Confirmed as well, each by itself: {', '.join(c.arm for c in others)}." if others else ""
     if not cured:
         return Conclusion(
-            statement=f"The best change found helps without removing the collapse ({_failure(failing)}): {measured}, but a "
-            f"watched run with it still shows the failure.{alike}{innocent}",
+            statement=f"The best change found helps without removing the collapse ({_failure(failing)}): {measured}, "
+            f"but a watched run with it still shows the failure.{alike}{innocent}",
             cause=None,
             remedy=best.changes,
             exonerated=exonerated,
@@ -94,8 +90,8 @@ def conclude(
         )
     cause = blame(next(arm for arm in plan.arms if arm.name == best.arm), plan.knobs)
     return Conclusion(
-        statement=f"{_capital(cause)} causes the collapse ({_failure(failing)}): {measured}. A watched run with that change "
-        f"no longer shows the failure.{alike}{innocent}",
+        statement=f"{_capital(cause)} causes the collapse ({_failure(failing)}): {measured}. A watched run with that "
+        f"change no longer shows the failure.{alike}{innocent}",
         cause=cause,
         remedy=best.changes,
         exonerated=exonerated,
@@ -124,8 +120,8 @@ def _nothing_confirmed(
     settle = [f"{arm} (about {n} seeds)" for arm, n in seeds.items() if n is not None][:3]
     tried = "; ".join(f"{c.arm}: {_effect(c)}, {c.verdict}" for c in confirm)
     return Conclusion(
-        statement=f"Inconclusive: the run collapses ({_failure(failing)}), and none of the {len(plan.arms)} changes that were "
-        f"tried is confirmed to prevent it.{f' On fresh seeds, {tried}.' if tried else ''}{innocent}",
+        statement=f"Inconclusive: the run collapses ({_failure(failing)}), and none of the {len(plan.arms)} changes "
+        f"that were tried is confirmed to prevent it.{f' On fresh seeds, {tried}.' if tried else ''}{innocent}",
         cause=None,
         remedy=None,
         exonerated=exonerated,

@@ -1,24 +1,25 @@
 """Diagnose: watch the control run, and where it collapses, find the cause by a controlled trial in two rounds.
 
-    watch the control -> failure? -> prove the fork -> candidates -> screen on few seeds -> confirm the best on fresh seeds
-    -> watch the confirmed -> conclude
+    watch the control -> failure? -> prove the fork -> candidates -> screen on few seeds
+    -> confirm the best on fresh seeds -> watch the confirmed -> conclude
 
 Candidates come from the findings and the recipe's knobs. The plan is on disk before the first run of the trial starts.
 """
 
+import contextlib
 import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison, Finding
-from pitprop.trials.candidates import candidates
+from pitprop.trials.candidates import USUAL, candidates
 from pitprop.trials.conclude import Conclusion, conclude, nothing_collapsed, winners
-from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spec_of, write_json
+from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spec_of
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.local import Local
 from pitprop.trials.interventions import Intervention
@@ -27,9 +28,10 @@ from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.progress import Meter, OnProgress
-from pitprop.trials.proof import ForkProof, first_leg, second_half
+from pitprop.trials.proof import ForkProof, first_leg, keep_proof, known_proof, second_half
 from pitprop.trials.recipe import Recipe
-from pitprop.trials.run import RunSpec, spec_source, to_json_number
+from pitprop.trials.run import RunSpec, spec_source
+from pitprop.trials.trial_file import write_trial
 from pitprop.trials.watched import failures, watch_runs
 
 PROOF_STEPS = 5
@@ -44,7 +46,7 @@ class Diagnosis:
     """What a diagnosis found; the same is in the folder's `trial.json`."""
 
     folder: Path
-    """Holds `trace.sqlite`, `plan.json`, `runs/`, `trial.json`."""
+    """Holds `trace.sqlite`, `plan.json`, `fork.json`, `runs/`, `trial.json`."""
     collapsed: bool
     """Whether the control run has a failure."""
     findings: tuple[Finding, ...]
@@ -73,6 +75,7 @@ def diagnose(
     screen_seeds: int = 3,
     suspects: Sequence[Intervention] = (),
     workers: int | None = None,
+    executor: Executor | None = None,
     folder: str | Path,
     progress: OnProgress | None = None,
 ) -> Diagnosis:
@@ -84,7 +87,8 @@ def diagnose(
         seeds: Fresh seeds of the confirming round.
         screen_seeds: Seeds of the screening round.
         suspects: Interventions to try beside the derived ones.
-        workers: Processes; default one per core.
+        workers: Processes of the local executor; default one per core.
+        executor: Where to run instead.
         folder: Where everything is written. Runs that it already holds are not run again, so the same call resumes.
         progress: Told how far it is.
 
@@ -98,15 +102,22 @@ def diagnose(
     place, _, attribute = reference.rpartition(":")
     if place.endswith(".py"):
         reference = f"{Path(place).resolve()}:{attribute}"
+    overrides = [part for name, value in (knobs or {}).items() for part in ("--knob", f"{name}={value}")]
+    command = ["pitprop", "diagnose", reference, *overrides, "--seeds", str(seeds)]
     values = make_knobs(recipe, knobs)
-    base = knobs_to_json(values)
     folder = make_folder(folder)
-    control = RunSpec(recipe=reference, source=spec_source(reference), knobs=base, seed=0, horizon=recipe.steps)
-    meter = Meter(progress, total=3)
+    control = RunSpec(
+        recipe=reference, source=spec_source(reference), knobs=knobs_to_json(values), seed=0, horizon=recipe.steps
+    )
+    guess = len(alternatives(recipe, values)) + len(suspects) + len(USUAL)
+    meter = Meter(progress, total=2 + _runs(guess, screen_seeds, seeds))
 
-    with Local(workers, log=folder / "workers.log") as pool, tempfile.TemporaryDirectory(prefix="pitprop-") as legs:
+    with contextlib.ExitStack() as stack:
+        pool = executor or stack.enter_context(Local(workers, log=folder / "workers.log"))
+        legs = stack.enter_context(tempfile.TemporaryDirectory(prefix="pitprop-"))
         meter.enter("watching the control run")
-        watched, straight = _watch_and_first_leg(control, folder, legs, pool)
+        fork, first = known_proof(folder, control), Task(function=first_leg, arguments=(control, PROOF_STEPS, legs))
+        (watched,), straight = watch_runs({folder: control}, pool, beside=[] if fork else [first])
         meter.tick()
         findings = tuple(watched["findings"])
         failing = failures(findings)
@@ -116,37 +127,35 @@ def diagnose(
             diagnosis = Diagnosis(
                 folder=folder, collapsed=False, findings=findings, conclusion=answer, wall_s=time.monotonic() - start
             )
-            _write(diagnosis, {}, _command(reference, knobs, seeds))
+            write_trial(diagnosis, {}, command)
             return diagnosis
 
         meter.enter("proving that the fork is exact")
-        fork = second_half(reference, 0, base, PROOF_STEPS, legs, straight, log=folder / "workers.log")
+        if fork is None:
+            fork = second_half(control, PROOF_STEPS, legs, straight[0], log=folder / "workers.log")
+            keep_proof(folder, control, fork)
         meter.tick()
         arms = candidates(findings, alternatives(recipe, values), watched["modules"], suspects)
         plan = _plan(recipe, control, arms, fork_step(failing[0].onset, watched["every"]), seeds, screen_seeds)
 
-        known = min(CONFIRM_ARMS, len(arms))
-        before = meter.done
         meter.enter(
             f"screening {len(arms)} changes on {screen_seeds} seeds",
-            total=before + (1 + len(arms)) * screen_seeds + (1 + known) * seeds + known,
+            total=meter.done + _runs(len(arms), screen_seeds, seeds),
         )
         results = run_plan(plan, folder, executor=pool, on_run=meter.tick)
         _refuse_failed_control(results, plan.seeds)
         screen = judge(plan, arms, plan.seeds, results, holm=False)
-
         chosen = [arm for name in winners(screen, plan) for arm in arms if arm.name == name]
         confirm: tuple[Comparison, ...] = ()
         remaining: dict[str, list[Finding]] = {}
         if chosen:
             meter.enter(
                 f"confirming {len(chosen)} on {seeds} fresh seeds",
-                total=meter.done + (1 + len(chosen)) * (seeds + 1) - 1,
+                total=meter.done + _runs(len(chosen), 0, seeds),
             )
             fresh = run_arms(plan, chosen, plan.confirm_seeds, folder, pool, meter.tick)
             results |= fresh
             confirm = judge(plan, chosen, plan.confirm_seeds, fresh, holm=True)
-            meter.enter("watching what was confirmed")
             remaining = _watch_confirmed(plan, chosen, confirm, folder, pool, meter)
         meter.enter("done", total=meter.done)
 
@@ -166,25 +175,22 @@ def diagnose(
         ),
         wall_s=time.monotonic() - start,
     )
-    _write(diagnosis, results, _command(reference, knobs, seeds))
+    write_trial(diagnosis, results, command)
     return diagnosis
 
 
 def fork_step(onset: int, every: int) -> int:
     """Where the arms part: a measured step at or before half of the way to the onset.
 
-    The onset is where the symptom begins; its cause acts earlier, and other seeds collapse earlier than the watched one.
+    The onset is where the symptom begins; its cause acts earlier, and other seeds may collapse earlier.
     """
     return onset // 2 // every * every
 
 
-def _watch_and_first_leg(
-    control: RunSpec, folder: Path, legs: str, pool: Executor
-) -> tuple[dict[str, Any], list[float]]:
-    """The watched control run and the straight half of the fork's proof, side by side."""
-    leg = Task(function=first_leg, arguments=(control.recipe, control.seed, dict(control.knobs), PROOF_STEPS, legs))
-    (watched,), (straight,) = watch_runs({folder: control}, pool, beside=[leg])
-    return watched, straight
+def _runs(arms: int, screen_seeds: int, seeds: int) -> int:
+    """Runs of a trial of so many arms, at most: two rounds with the control, and a watched run of each finalist."""
+    finalists = min(CONFIRM_ARMS, arms)
+    return (1 + arms) * screen_seeds + (1 + finalists) * seeds + finalists
 
 
 def _plan(recipe: Recipe, control: RunSpec, arms: tuple[Arm, ...], step: int, seeds: int, screen_seeds: int) -> Plan:
@@ -219,50 +225,9 @@ def _watch_confirmed(
 ) -> dict[str, list[Finding]]:
     """Failure findings of a watched run of each confirmed arm, on the control's watched seed."""
     better = {c.arm for c in confirm if c.verdict == "better"}
+    meter.enter("watching what was confirmed", total=meter.done + len(better))
     specs = {arm.name: spec_of(plan, arm, 0) for arm in chosen if arm.name in better}
     watched, _ = watch_runs(
         {folder / "watched" / spec.address: spec for spec in specs.values()}, pool, on_run=meter.tick
     )
     return {name: failures(run["findings"]) for name, run in zip(specs, watched, strict=True)}
-
-
-def _command(reference: str, knobs: Mapping[str, Any] | None, seeds: int) -> list[str]:
-    overrides = [part for name, value in (knobs or {}).items() for part in ("--knob", f"{name}={value}")]
-    return ["pitprop", "diagnose", reference, *overrides, "--seeds", str(seeds)]
-
-
-def _write(diagnosis: Diagnosis, results: Results, command: list[str]) -> None:
-    """`trial.json`: what a report needs, and nothing else."""
-    plan, rounds = diagnosis.plan, {"screen": diagnosis.screen, "confirm": diagnosis.confirm}
-    done = [record for record in results.values() if record["status"] == "done"]
-    comparisons = [
-        {key: _json(value) for key, value in asdict(c).items()} | {"round": name}
-        for name, cs in rounds.items()
-        for c in cs
-    ]
-    data = {
-        "plan": plan.to_dict() if plan else {},
-        "plan_hash": plan.hash if plan else "",
-        "command": command,
-        "fork": diagnosis.fork.to_dict() | {"step": plan.fork_step} if diagnosis.fork and plan else {},
-        "comparisons": comparisons,
-        "conclusion": diagnosis.conclusion.to_dict(),
-        "failed": list(diagnosis.failed),
-        "timing": {
-            "runs": len(done),
-            "training_s_per_run": _json(_mean([record["training_s"] for record in done])),
-            "engine_ms_per_run": _json(1000 * _mean([record["engine_s"] for record in done])),
-        },
-        "wall_s": diagnosis.wall_s,
-    }
-    write_json(diagnosis.folder / "trial.json", data)
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_json(item) for item in value]
-    return to_json_number(value) if isinstance(value, float) else value
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan

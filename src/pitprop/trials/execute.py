@@ -84,8 +84,8 @@ def run_specs(
     records: dict[str, dict[str, Any]] = {}
     missing: dict[str, RunSpec] = {}
     for spec in specs:
-        known = _known(folder / "runs" / f"{spec.address}.json")
-        if known is not None:
+        known = read_json(folder / "runs" / f"{spec.address}.json")
+        if known is not None and known["status"] == "done":
             records[spec.address] = known
             if on_run:
                 on_run()
@@ -109,16 +109,8 @@ def _record(spec: RunSpec, outcome: Outcome) -> dict[str, Any]:
     return head | {"status": "done", "error": None} | outcome.value
 
 
-def _known(path: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return record if record.get("status") == "done" else None
-
-
 def metric_of(record: Mapping[str, Any], metric: str) -> float:
-    """The metric of a run's record; NaN where the run failed or the metric was not finite-able."""
+    """The metric of a run's record; NaN where the run failed."""
     return float(record["metrics"][metric]) if record["status"] == "done" else float("nan")
 
 
@@ -139,3 +131,11 @@ def write_json(path: Path, data: Any) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_text(json.dumps(data, indent=1, allow_nan=False))
     os.replace(part, path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What `write_json` wrote; None where there is nothing, or something torn."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None

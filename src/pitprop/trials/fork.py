@@ -71,7 +71,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def digest(snapshot: dict[str, Any]) -> str:
-    """SHA-256 over names, types, shapes and bytes of everything in `snapshot`; equal if and only if equal bit for bit."""
+    """SHA-256 over names, types, shapes and bytes of everything in `snapshot`: equal when equal bit for bit."""
     total = hashlib.sha256()
     for path, leaf in sorted(leaves(snapshot)):
         total.update(path.encode() + b"\0" + leaf + b"\0")

@@ -1,4 +1,4 @@
-"""Knobs: from text or JSON to a checked instance of a recipe's dataclass, and back; and the alternatives they declare."""
+"""Knobs: from text or JSON to a checked instance of a recipe's dataclass, and back; and what else they could be."""
 
 import dataclasses
 import types

@@ -1,4 +1,4 @@
-"""From a reference (`file.py:attr` or `package.module:attr`) to a checked `Recipe`, with one clear error for each way to fail."""
+"""From a reference (`file.py:attr` or `package.module:attr`) to a checked `Recipe`; one clear error per way to fail."""
 
 import dataclasses
 import hashlib
@@ -20,8 +20,8 @@ def load_recipe(reference: str) -> Recipe:
     """The recipe that `reference` names.
 
     Args:
-        reference: `path/to/file.py:attr` or `package.module:attr`. A file is executed anew at each call, with its folder
-            on `sys.path`, as `python file.py` would.
+        reference: `path/to/file.py:attr` or `package.module:attr`. A file is executed anew at each call, with its
+            folder on `sys.path`, as `python file.py` would.
 
     Raises:
         PitpropError: No such file or module, the file raises, no such attribute, not a `Recipe`, or knobs that are not

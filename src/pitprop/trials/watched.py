@@ -1,6 +1,5 @@
 """A watched run: the control run of a diagnosis, or an arm's, with its trace on disk and its findings."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import Finding
-from pitprop.trials.execute import write_json
+from pitprop.trials.execute import read_json, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.interventions._targets import model_of, optimizers_of
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, to_json_number
@@ -122,11 +121,8 @@ def watch_runs(
 
 
 def _known(folder: Path, spec: RunSpec) -> dict[str, Any] | None:
-    try:
-        run = json.loads((folder / "watched.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    if run.pop("address") != spec.address or not (folder / "trace.sqlite").exists():
+    run = read_json(folder / "watched.json")
+    if run is None or run.pop("address") != spec.address or not (folder / "trace.sqlite").exists():
         return None
     findings = [
         Finding(**f | {"evidence": {k: float(v) for k, v in f["evidence"].items()}, "remedies": tuple(f["remedies"])})

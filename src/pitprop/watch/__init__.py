@@ -8,6 +8,7 @@ Watching is inert: losses with and without it are equal bit for bit, no random n
 behind. The package is callable, because `pitprop.watch` is both its name and the function's.
 """
 
+import random
 import sys
 import types
 from collections.abc import Mapping, Sequence
@@ -62,8 +63,11 @@ def watch(
         PitpropError: Nothing to watch (no parameters, an optimizer of something else), or a bad argument; on entering
             the block, a folder that can't be written or holds a trace already.
     """
+    state = random.getstate()
     from pitprop.watch.session import Watch
     from pitprop.watch.torch import TorchEdge
+
+    random.setstate(state)  # rich draws a random number when it is imported; a watch must not
 
     optimizers = tuple(optimizer) if isinstance(optimizer, (list, tuple)) else (optimizer,)
 

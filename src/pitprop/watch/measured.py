@@ -50,14 +50,17 @@ class Measured:
             owners: Parameter -> site of the module that owns it.
             scale: Factor of the loss (`GradScaler`), taken off gradient norms again.
         """
-        weights = [tensor for pair in self.updates.values() for tensor in pair]
-        numbers = iter(to_host([tensor for *_, tensor in self._kept] + list(self.norms.values()) + weights))
+        # In the model's order: gradients come in the order of the backward pass, which may differ from step to step.
+        with_gradient = [parameter for parameter in owners if parameter in self.norms]
+        updated = [parameter for parameter in owners if parameter in self.updates]
+        tensors = [tensor for *_, tensor in self._kept] + [self.norms[parameter] for parameter in with_gradient]
+        numbers = iter(to_host(tensors + [tensor for parameter in updated for tensor in self.updates[parameter]]))
         uses: dict[str, dict[str, list[float]]] = {}
         for indicator, site, _ in self._kept:
             uses.setdefault(indicator, {}).setdefault(site, []).append(next(numbers))
         found = {i: {site: sum(v) / len(v) for site, v in at.items()} for i, at in uses.items()}
         gradients: dict[str, list[float]] = {}
-        for parameter in self.norms:
+        for parameter in with_gradient:
             gradients.setdefault(owners[parameter], []).append(next(numbers) / scale)
         if gradients:
             norms = [math.hypot(*values) for values in gradients.values()]
@@ -65,7 +68,7 @@ class Measured:
             found["gradient_norm"] = dict(zip(gradients, norms, strict=True))
             found["gradient_share"] = dict(zip(gradients, shares, strict=True))
         changes: dict[str, list[tuple[float, float]]] = {}
-        for parameter in self.updates:
+        for parameter in updated:
             changes.setdefault(owners[parameter], []).append((next(numbers), next(numbers)))
         if changes:
             found["update_ratio"] = {site: _ratio(pairs) for site, pairs in changes.items()}

@@ -80,4 +80,6 @@ RECOVERIES: Mapping[str, Callable[[int, State, State], Merging]] = {
     "recover: rolled back": _recover(neck="rolled back"),
     "recover: unit-rms": _recover(neck="unit-rms"),
 }
-"""All start from the same collapsed checkpoint (one from the last good state) with a fresh Adam and see the same batches."""
+"""All start from the same collapsed checkpoint (one from the last good state) with a fresh Adam and see the same
+batches.
+"""

@@ -23,10 +23,11 @@ class Digits(NamedTuple):
 def digits() -> tuple[Digits, Digits]:
     """Training part (1400 images) and test part (397), the same ones on every machine.
 
-    Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI (CC BY 4.0), as shipped with scikit-learn.
+    Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI (CC BY 4.0), as shipped with
+    scikit-learn.
     """
-    data = load_digits()
-    order = np.random.default_rng(0).permutation(len(data.target))
-    images = torch.tensor(data.images[order] / 16, dtype=torch.float32)[:, None]
-    labels = torch.tensor(data.target[order])
+    pixels, target = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(target))
+    images = torch.tensor(pixels[order] / 16, dtype=torch.float32).view(-1, 1, 8, 8)
+    labels = torch.tensor(target[order])
     return Digits(images[:NUM_TRAIN], labels[:NUM_TRAIN]), Digits(images[NUM_TRAIN:], labels[NUM_TRAIN:])

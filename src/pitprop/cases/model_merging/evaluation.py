@@ -2,7 +2,7 @@
 
 import math
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -46,23 +46,26 @@ def look(model: nn.Module, parents: Float[Tensor, "pair 2464"]) -> tuple[Float[T
     """The model's outputs in evaluation mode, and what goes on inside it; the model is left as it was.
 
     Returns:
-        The merged CNNs, and `attention_entropy` (normalised, mean over layers and heads; 1 is uniform), `saturated_share` of the neck (NaN
-        without a tanh), `token_cosine` of the encoder's output. What a model doesn't have is NaN.
+        The merged CNNs, and `attention_entropy` (normalised, mean over layers and heads; 1 is uniform),
+        `saturated_share` of the neck (NaN without a tanh), `token_cosine` of the encoder's output. What a model doesn't
+        have is NaN.
     """
-    inputs: list[tuple[Attention, Tensor]] = []
-    code: list[Tensor] = []
-    tokens: list[Tensor] = []
+    inputs: dict[Attention, Tensor] = {}
+    seen: dict[str, Tensor] = {}
     named = dict(model.named_modules())
-    handles = [
-        module.register_forward_pre_hook(lambda module, args: inputs.append((module, args[0])))
-        for module in named.values()
-        if isinstance(module, Attention)
-    ]
+
+    def keep_input(module: Any, args: tuple[Tensor, ...]) -> None:
+        inputs[module] = args[0]
+
+    def keep_output(name: str) -> Any:
+        return lambda _module, _args, output: seen.__setitem__(name, output)
+
+    handles = [m.register_forward_pre_hook(keep_input) for m in named.values() if isinstance(m, Attention)]
     squash = named.get("neck.squash", nn.Identity())
     if any(isinstance(module, nn.Tanh) for module in squash.modules()):
-        handles.append(squash.register_forward_hook(lambda module, args, output: code.append(output)))
+        handles.append(squash.register_forward_hook(keep_output("code")))
     if "encoder" in named:
-        handles.append(named["encoder"].register_forward_hook(lambda module, args, output: tokens.append(output)))
+        handles.append(named["encoder"].register_forward_hook(keep_output("tokens")))
     was_training = model.training
     model.eval()
     try:
@@ -71,11 +74,11 @@ def look(model: nn.Module, parents: Float[Tensor, "pair 2464"]) -> tuple[Float[T
         model.train(was_training)
         for handle in handles:
             handle.remove()
-    entropies = [attention_entropy_qk(*module.query_key(x)).mean() for module, x in inputs]
+    entropies = [attention_entropy_qk(*module.query_key(x)).mean() for module, x in inputs.items()]
     return outputs, {
         "attention_entropy": float(torch.stack(entropies).mean()) if entropies else math.nan,
-        "saturated_share": float(saturated_share(code[0], "tanh")) if code else math.nan,
-        "token_cosine": float(token_cosine(tokens[0]).mean()) if tokens else math.nan,
+        "saturated_share": float(saturated_share(seen["code"], "tanh")) if "code" in seen else math.nan,
+        "token_cosine": float(token_cosine(seen["tokens"]).mean()) if "tokens" in seen else math.nan,
     }
 
 
@@ -83,9 +86,10 @@ def score(outputs: Float[Tensor, "pair 1232"], held: HeldOut) -> dict[str, float
     """How good merged CNNs are, and how much they differ from pair to pair.
 
     Returns:
-        `output_spread` and `output_uniqueness` (of the indicators of that name), `merged_accuracy` on the union's classes, `mse` to the CNN of
-        the union, `within_vector_uniqueness` (the original author's metric: distinct values inside one vector; it can't
-        see that all vectors are the same), `wasserstein` (distance between the weight distributions of output and target).
+        `output_spread` and `output_uniqueness` (of the indicators of that name), `merged_accuracy` on the union's
+        classes, `mse` to the CNN of the union, `within_vector_uniqueness` (the original author's metric: distinct
+        values inside one vector; it can't see that all vectors are the same), `wasserstein` (distance between the
+        weight distributions of output and target).
     """
     test = digits()[1]
     within = [len(row.unique()) / len(row) for row in outputs]
@@ -108,7 +112,9 @@ def evaluate(model: nn.Module, held: HeldOut | None = None) -> dict[str, float]:
 
 @cache
 def references(split: Literal["validation", "test"] = "validation") -> dict[str, dict[str, float]]:
-    """What needs no transformer: the constant mean of the training targets, the parents' average, the CNN of the union."""
+    """What needs no transformer: the constant mean of the training targets, the parents' average, the CNN of the
+    union.
+    """
     held, zoo = held_out(split), load()
     constant = zoo.weights[pairs("train").union.unique()].mean(0).expand(len(held.target), -1)
     first, second = held.parents.chunk(2, dim=1)

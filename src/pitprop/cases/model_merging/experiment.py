@@ -1,17 +1,16 @@
 """The seed's experiment whole: collapse a baseline, save the checkpoint, try to recover it, and measure robustly.
 
-It writes the files that the seed names: `robustness_evaluation_results.json` and four pictures, with seeds and intervals.
+It writes the files that the seed names: `robustness_evaluation_results.json` and four pictures, with seeds and
+intervals.
 """
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -21,12 +20,10 @@ from pitprop.cases.model_merging.monitor import AttentionEntropyMonitor
 from pitprop.cases.model_merging.pictures import draw
 from pitprop.cases.model_merging.recipe import Merging, recipe
 from pitprop.trials.comparison import compare
+from pitprop.trials.progress import Meter, OnProgress
 
 BASELINE = "ungated"
 RESULTS = "robustness_evaluation_results.json"
-
-Progress = Callable[[int, int, str], None]
-"""`progress(done, total, what)`, called before each run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +46,9 @@ def gradient_norm(module: nn.Module) -> float:
     return float(nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None]))
 
 
-def train(training: Merging, *, cursor: int, steps: int, every: int, last_good: dict[str, State] | None = None) -> dict[str, Any]:
+def train(
+    training: Merging, *, cursor: int, steps: int, every: int, last_good: dict[str, State] | None = None
+) -> dict[str, Any]:
     """Trains for `steps` batches from `cursor` on and measures.
 
     Args:
@@ -69,7 +68,9 @@ def train(training: Merging, *, cursor: int, steps: int, every: int, last_good: 
         if step % every == 0 or step == steps:
             measured = dict(training.evaluate())
             reading = monitor.update(step, measured["attention_entropy"])
-            history.append({"step": cursor + step, **measured, "seed_reading": reading.seed, "correct_reading": reading.correct})
+            history.append(
+                {"step": cursor + step, **measured, "seed_reading": reading.seed, "correct_reading": reading.correct}
+            )
             if last_good is not None and (measured["output_uniqueness"] > 0.5 or "state" not in last_good):
                 last_good["state"] = _copy(training.model)
         if step < steps:
@@ -79,40 +80,37 @@ def train(training: Merging, *, cursor: int, steps: int, every: int, last_good: 
     return {"history": history, "gradient_norm": norms, "encoder_gradient_norm": encoder_norms}
 
 
-def run_experiment(folder: Path, settings: Settings = Settings(), progress: Progress | None = None) -> dict[str, Any]:  # noqa: B008
+def run_experiment(folder: Path, settings: Settings = Settings(), progress: OnProgress | None = None) -> dict[str, Any]:
     """Runs every arm on every seed and writes results, pictures and the collapsed checkpoints to `folder`.
 
     Returns:
-        What `robustness_evaluation_results.json` holds: `settings`, `references`, `arms` (name -> seed -> `train`'s result)
-        and `comparisons` (each arm's final metrics against the arm that it is paired with).
+        What `robustness_evaluation_results.json` holds: `settings`, `references`, `arms` (name -> seed -> `train`'s
+        result) and `comparisons` (each arm's final metrics against the arm that it is paired with).
     """
     folder.mkdir(parents=True, exist_ok=True)
     starts = {**SEED_ARMS, **(CONTROL_ARMS if settings.controls else {})}
-    total, done = len(settings.seeds) * (len(starts) + len(RECOVERIES)), 0
     arms: dict[str, dict[str, Any]] = {name: {} for name in (*starts, *RECOVERIES)}
-
-    def tell(what: str) -> None:
-        nonlocal done
-        if progress is not None:
-            progress(done, total, what)
-        done += 1
-
+    meter = Meter(progress, len(settings.seeds) * len(arms))
     for seed in settings.seeds:
         last_good: dict[str, State] = {}
         checkpoint = folder / f"collapsed_seed{seed}.safetensors"
         for name, start in starts.items():
-            tell(f"{name}, seed {seed}")
+            meter.enter(f"{name}, seed {seed}")
             training = start(seed)
             keep = last_good if name == BASELINE else None
-            arms[name][str(seed)] = train(training, cursor=0, steps=settings.steps, every=settings.every, last_good=keep)
+            arms[name][str(seed)] = train(
+                training, cursor=0, steps=settings.steps, every=settings.every, last_good=keep
+            )
             if name == BASELINE:
                 save_file(_copy(training.model), checkpoint)
+            meter.tick()
         for name, recover in RECOVERIES.items():
-            tell(f"{name}, seed {seed}")
+            meter.enter(f"{name}, seed {seed}")
             training = recover(seed, load_file(checkpoint), last_good["state"])
             arms[name][str(seed)] = train(
                 training, cursor=settings.steps, steps=settings.recovery_steps, every=settings.every
             )
+            meter.tick()
     results = {
         "settings": asdict(settings),
         "references": references(),

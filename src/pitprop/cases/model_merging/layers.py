@@ -14,7 +14,6 @@ Gate = Literal["none", "pooled", "elementwise", "headwise"]
 AttentionKind = Literal["learned", "uniform"]
 
 
-
 def sinusoid(num_tokens: int, d_model: int) -> Float[Tensor, "token d_model"]:
     """Position table of Vaswani et al. 2017."""
     rate = torch.exp(torch.arange(0, d_model, 2) * (-math.log(10_000) / d_model))
@@ -25,7 +24,8 @@ def sinusoid(num_tokens: int, d_model: int) -> Float[Tensor, "token d_model"]:
 class Attention(nn.Module):
     """Multi-head self-attention with an optional gate on its output, before the output projection.
 
-    `kind="uniform"` takes the queries out, so that every weight is 1/50: the control for "does this attention select anything".
+    `kind="uniform"` takes the queries out, so that every weight is 1/50: the control for "does this attention select
+    anything".
     """
 
     def __init__(self, d_model: int, num_heads: int, gate: Gate, kind: AttentionKind):

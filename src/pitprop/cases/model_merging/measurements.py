@@ -1,6 +1,7 @@
 """What the claims are judged on: the experiment's numbers, condensed, and a few that need no training.
 
-`run_claims` writes `results/claims.json`, which is committed; verdicts and the README's table are functions of that file.
+`run_claims` writes `results/claims.json`, which is committed; verdicts and the README's table are functions of that
+file.
 """
 
 import json
@@ -14,20 +15,29 @@ from torch import nn
 
 from pitprop._errors import PitpropError
 from pitprop.cases.model_merging.evaluation import held_out
-from pitprop.cases.model_merging.experiment import Progress, Settings, plain, run_experiment
+from pitprop.cases.model_merging.experiment import Settings, plain, run_experiment
 from pitprop.cases.model_merging.layers import Attention, Gate, Layer, sinusoid
 from pitprop.cases.model_merging.model import NUM_TOKENS, EmbedderNeuronGroup
 from pitprop.cases.model_merging.zoo import metadata
 from pitprop.indicators import attention_entropy_qk, output_uniqueness, token_cosine
+from pitprop.trials.progress import OnProgress
 
 STORED = Path(__file__).parent / "results" / "claims.json"
-METRICS = ("output_spread", "output_uniqueness", "merged_accuracy", "mse", "attention_entropy", "saturated_share", "within_vector_uniqueness")
+METRICS = (
+    "output_spread",
+    "output_uniqueness",
+    "merged_accuracy",
+    "mse",
+    "attention_entropy",
+    "saturated_share",
+    "within_vector_uniqueness",
+)
 EARLY = 20
 """Steps in which a spike of the gradient is looked for."""
 
 
 def run_claims(
-    folder: Path, *, seeds: int = 5, steps: int = 100, progress: Progress | None = None, command: tuple[str, ...] = ()
+    folder: Path, *, seeds: int = 5, steps: int = 100, progress: OnProgress | None = None, command: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """Runs the experiment with all control arms and condenses it to what the claims need.
 
@@ -35,7 +45,7 @@ def run_claims(
         folder: Where the experiment's own files go.
         seeds: Number of seeds, 0 to `seeds - 1`.
         steps: Steps of each run.
-        progress: Called before each run.
+        progress: Told before and after each run.
         command: Recorded as the command that made the numbers.
     """
     settings = Settings(seeds=tuple(range(seeds)), steps=steps, recovery_steps=steps, controls=True)
@@ -44,7 +54,9 @@ def run_claims(
 
 
 def condense(results: dict[str, Any], command: tuple[str, ...]) -> dict[str, Any]:
-    """First and last value of each metric per arm and seed, gradient summaries, comparisons, and the untrained measurements."""
+    """First and last value of each metric per arm and seed, gradient summaries, comparisons, and the untrained
+    measurements.
+    """
     seeds = results["settings"]["seeds"]
     return {
         "provenance": {
@@ -84,7 +96,10 @@ def store(results: dict[str, Any], path: Path = STORED) -> None:
 def _arm(by_seed: dict[str, Any]) -> dict[str, Any]:
     runs = list(by_seed.values())
     ends = {
-        metric: {"first": [run["history"][0][metric] for run in runs], "last": [run["history"][-1][metric] for run in runs]}
+        metric: {
+            "first": [run["history"][0][metric] for run in runs],
+            "last": [run["history"][-1][metric] for run in runs],
+        }
         for metric in METRICS
     }
     gradients = {
@@ -96,7 +111,11 @@ def _arm(by_seed: dict[str, Any]) -> dict[str, Any]:
         }
         for key in ("gradient_norm", "encoder_gradient_norm")
     }
-    return {**ends, **gradients, "highest_entropy": [max(row["attention_entropy"] for row in run["history"]) for run in runs]}
+    return {
+        **ends,
+        **gradients,
+        "highest_entropy": [max(row["attention_entropy"] for row in run["history"]) for run in runs],
+    }
 
 
 @torch.no_grad()
@@ -120,7 +139,9 @@ def attention_only_at_initialisation(seeds: list[int] | tuple[int, ...], num_lay
             torch.manual_seed(seed)
             embed = EmbedderNeuronGroup(d_model, seed=seed)
             layers: list[nn.Module] = [
-                Layer(d_model, num_heads, gate, "learned", 0.0) if residual else Attention(d_model, num_heads, gate, "learned")
+                Layer(d_model, num_heads, gate, "learned", 0.0)
+                if residual
+                else Attention(d_model, num_heads, gate, "learned")
                 for _ in range(num_layers)
             ]
             for module in (embed, *layers):
@@ -145,8 +166,8 @@ def gates_at_initialisation(seeds: list[int] | tuple[int, ...]) -> dict[str, Any
     """What a gate reacts to: tokens, and the entropy of its own attention (made low by queries 30 times as large).
 
     Returns:
-        Per gate and seed: `spread_over_tokens` (standard deviation of the gate's factor over the tokens, relative to its mean),
-        `change_with_entropy` (largest change of the factor), and the two entropies.
+        Per gate and seed: `spread_over_tokens` (standard deviation of the gate's factor over the tokens, relative to
+        its mean), `change_with_entropy` (largest change of the factor), and the two entropies.
     """
     found: dict[str, Any] = {}
     gates: tuple[Gate, ...] = ("pooled", "elementwise", "headwise")

@@ -2,15 +2,16 @@
 
     2464 -> EmbedderNeuronGroup -> 50 tokens -> encoder -> Neck (pool, linear, squash) -> 50 tokens -> decoder -> 1232
 
-Kept from the original (`Double_input_transformer.py`): shared linear maps over chunks of 16 and 80, embedding times sqrt(d_model)
-plus sinusoid, pre-norm layers with a final norm, sum over tokens then linear then tanh, one linear map per decoder token,
-Xavier-uniform on every matrix, feed-forward width equal to d_model.
+Kept from the original (`Double_input_transformer.py`): shared linear maps over chunks of 16 and 80, embedding times
+sqrt(d_model) plus sinusoid, pre-norm layers with a final norm, sum over tokens then linear then tanh, one linear map
+per decoder token, Xavier-uniform on every matrix, feed-forward width equal to d_model.
 
-Differences: one encoder reads both parents as 50 tokens, as the seed document says (the original has two encoders of 50 tokens, because
-its CNN has 2464 weights itself); chunks of 16 come first, as the document lists them (the source has those of 80 first);
-`nn.LayerNorm` in place of a home-made one; the last linear layer's input is divided by the square root of its length, without which the
-merged CNN starts with weights of standard deviation 1.3 (a trained one has 0.2), one Adam step of 1e-3 moves each of them by about 4, and
-the `task` objective can't start because every ReLU of the merged CNN dies.
+Differences: one encoder reads both parents as 50 tokens, as the seed document says (the original has two encoders of 50
+tokens, because its CNN has 2464 weights itself); chunks of 16 come first, as the document lists them (the source has
+those of 80 first); `nn.LayerNorm` in place of a home-made one; the last linear layer's input is divided by the square
+root of its length, without which the merged CNN starts with weights of standard deviation 1.3 (a trained one has 0.2),
+one Adam step of 1e-3 moves each of them by about 4, and the `task` objective can't start because every ReLU of the
+merged CNN dies.
 """
 
 import math
@@ -54,7 +55,11 @@ class EmbedderNeuronGroup(nn.Module):
     def forward(self, x: Float[Tensor, "pair 2464"]) -> Float[Tensor, "pair 50 d_model"]:
         small, large = x.split([NUM_SMALL * SMALL, NUM_LARGE * LARGE], dim=1)
         return torch.cat(
-            [self.neuron_l1(small.unflatten(1, (NUM_SMALL, SMALL))), self.neuron_l2(large.unflatten(1, (NUM_LARGE, LARGE)))], 1
+            [
+                self.neuron_l1(small.unflatten(1, (NUM_SMALL, SMALL))),
+                self.neuron_l2(large.unflatten(1, (NUM_LARGE, LARGE))),
+            ],
+            1,
         )
 
 
@@ -84,6 +89,8 @@ class Neck(nn.Module):
 class Decoder(nn.Module):
     """From the bottleneck back to 50 tokens, one linear map each, through layers, to the merged CNN."""
 
+    position: Tensor
+
     def __init__(self, d_model: int, layers: list[Layer]):
         super().__init__()
         self.tokens = nn.ModuleList(nn.Linear(NECK, d_model) for _ in range(NUM_TOKENS))
@@ -103,6 +110,8 @@ class Decoder(nn.Module):
 
 class Encoder(nn.Module):
     """Both parents' weights as 50 tokens, through layers and a final norm."""
+
+    position: Tensor
 
     def __init__(self, d_model: int, layers: list[Layer]):
         super().__init__()

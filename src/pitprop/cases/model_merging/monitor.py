@@ -29,7 +29,9 @@ def seed_reading(entropy: float) -> str:
 
 
 def correct_reading(entropy: float) -> str:
-    """Uniform where the entropy is maximal up to 0.001 (as the rule attention-uniformity has it), one-hot where it is minimal."""
+    """Uniform where the entropy is maximal up to 0.001 (as the rule attention-uniformity has it), one-hot where it
+    is minimal.
+    """
     gap = AttentionUniformity().gap
     return "uniform" if entropy > 1 - gap else "one-hot" if entropy < gap else "selective"
 

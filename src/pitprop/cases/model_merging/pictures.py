@@ -1,4 +1,6 @@
-"""The four pictures that the seed names, drawn from the experiment's results with every seed and the interval of the mean."""
+"""The four pictures that the seed names, drawn from the experiment's results with every seed and the interval of the
+mean.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,9 @@ def _uniqueness(arms: dict[str, Any], results: dict[str, Any]) -> Figure:
         _lines(left, arms[name], "output_uniqueness", name)
         _lines(right, arms[name], "within_vector_uniqueness", name)
     left.set(title="distinct merged CNNs among 64", xlabel="step", ylabel="share", ylim=(0, 1.05))
-    right.set(title="the original's metric: distinct values inside a vector", xlabel="step", ylabel="share", ylim=(0, 1.05))
+    right.set(
+        title="the original's metric: distinct values inside a vector", xlabel="step", ylabel="share", ylim=(0, 1.05)
+    )
     left.legend(fontsize=8)
     return figure
 
@@ -76,11 +80,16 @@ def _uniqueness(arms: dict[str, Any], results: dict[str, Any]) -> Figure:
 def _comparison(arms: dict[str, Any], results: dict[str, Any]) -> Figure:
     names = list(arms)
     figure, axes = _figure(2, width=6.0, height=0.8 + 0.3 * len(names))
-    titles = ("output_spread", "output spread, all seeds and 95 % interval"), ("merged_accuracy", "accuracy of the merged CNN")
+    titles = (
+        ("output_spread", "output spread, all seeds and 95 % interval"),
+        ("merged_accuracy", "accuracy of the merged CNN"),
+    )
     for axis, (metric, title) in zip(axes, titles, strict=True):
         for row, name in enumerate(names):
             values = np.array([result["history"][-1][metric] for result in arms[name].values()])
-            axis.plot(values, np.full(len(values), row), "o", color=COLOURS.get(name, "#555555"), markersize=4, alpha=0.7)
+            axis.plot(
+                values, np.full(len(values), row), "o", color=COLOURS.get(name, "#555555"), markersize=4, alpha=0.7
+            )
             if len(values) > 2:  # two seeds give an interval as wide as the picture
                 effect = interval(values)
                 axis.plot([effect.low, effect.high], [row, row], color=COLOURS.get(name, "#555555"), linewidth=2)
@@ -88,7 +97,9 @@ def _comparison(arms: dict[str, Any], results: dict[str, Any]) -> Figure:
         axis.invert_yaxis()
         axis.set_title(title, fontsize=10)
     for (name, values), style in zip(results["references"].items(), (":", "--", "-"), strict=True):
-        axes[1].axvline(values["merged_accuracy"], color="black", linestyle=style, linewidth=0.9, label=f"{name} (no transformer)")
+        axes[1].axvline(
+            values["merged_accuracy"], color="black", linestyle=style, linewidth=0.9, label=f"{name} (no transformer)"
+        )
     axes[1].set_xlim(0, 1.02)
     axes[1].legend(fontsize=7, loc="lower left")
     return figure

@@ -1,9 +1,9 @@
 """The recipe: what is trained, on what, and which number says whether the merged CNN depends on its parents.
 
-The metric is `output_spread` on held-out pairs: how far the merged CNNs lie apart, relative to how far their targets do. It separates collapse
-from health by orders of magnitude (0.0000 against 0.3 and more after 100 steps), it can't be had by not training (the untrained model is at 0.04,
-inside the margin), and unlike a count of distinct rows it doesn't hang on a tolerance. Merged accuracy can't serve: the best
-constant CNN reaches .93, as good as many a healthy run.
+The metric is `output_spread` on held-out pairs: how far the merged CNNs lie apart, relative to how far their targets
+do. It separates collapse from health by orders of magnitude (0.0000 against 0.3 and more after 100 steps), it can't be
+had by not training (the untrained model is at 0.04, inside the margin), and unlike a count of distinct rows it doesn't
+hang on a tolerance. Merged accuracy can't serve: the best constant CNN reaches .93, as good as many a healthy run.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,7 +37,9 @@ class Knobs:
     gate: Gate = "none"
     """Gate on the attention output: none, the seed's, or one of arXiv 2505.06708."""
     objective: Objective = "imitate"
-    """`imitate`: squared error to the CNN trained on both parents' classes; `task`: cross-entropy of the merged CNN itself."""
+    """`imitate`: squared error to the CNN trained on both parents' classes; `task`: cross-entropy of the merged CNN
+    itself.
+    """
     attention: AttentionKind = "learned"
     """`uniform` is a control: every attention weight is 1/50."""
     clip: bool = False
@@ -101,7 +103,9 @@ class Merging:
             rng = np.random.default_rng((self.seed, cursor))
             at = torch.from_numpy(rng.integers(len(chosen.union), size=self.knobs.batch_size))
             union = chosen.union[at]
-            picked = torch.from_numpy(np.stack([rng.choice(self._own[i], self.knobs.num_images) for i in union.tolist()]))
+            picked = torch.from_numpy(
+                np.stack([rng.choice(self._own[i], self.knobs.num_images) for i in union.tolist()])
+            )
             parents = torch.cat([zoo.weights[chosen.first[at]], zoo.weights[chosen.second[at]]], 1)
             yield Batch(parents, zoo.weights[union], train.images[picked], train.labels[picked])
             cursor += 1

@@ -1,14 +1,15 @@
 """The zoo: one CNN per subset of the digit classes, and the pairs that are to be merged.
 
-As in the original, every member starts from one common initialisation and is trained on its own classes only (a federated,
-non-IID setting), and the target of a pair (A, B) of disjoint subsets is the member that was trained on A and B together.
+As in the original, every member starts from one common initialisation and is trained on its own classes only (a
+federated, non-IID setting), and the target of a pair (A, B) of disjoint subsets is the member that was trained on A and
+B together.
 
 The stored zoo was made by
 
     python -m pitprop.cases.model_merging.zoo --out src/pitprop/cases/model_merging/zoo.safetensors
 
-and carries its own provenance (`metadata()`). Differences to the original: 1232 weights for 8x8 digits instead of 2464 for
-MNIST, ReLU only, one snapshot per member instead of six.
+and carries its own provenance (`metadata()`). Differences to the original: 1232 weights for 8x8 digits instead of 2464
+for MNIST, ReLU only, one snapshot per member instead of six.
 """
 
 import argparse
@@ -148,7 +149,9 @@ def pairs(split: Split) -> Pairs:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m pitprop.cases.model_merging.zoo", description="Train and store the zoo of CNNs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pitprop.cases.model_merging.zoo", description="Train and store the zoo of CNNs."
+    )
     parser.add_argument("--out", type=Path, required=True, help="file to write, .safetensors")
     parser.add_argument("--steps", type=int, default=400, help="optimizer steps of every member")
     options = parser.parse_args(arguments)
@@ -156,7 +159,10 @@ def main(arguments: list[str] | None = None) -> None:
     zoo = build(steps=options.steps)
     command = ["python", "-m", "pitprop.cases.model_merging.zoo", *(sys.argv[1:] if arguments is None else arguments)]
     write(zoo, options.out, command)
-    print(f"{len(zoo.weights)} members, mean accuracy {zoo.accuracy.mean():.3f}, lowest {zoo.accuracy.min():.3f} -> {options.out}")
+    print(
+        f"{len(zoo.weights)} members, mean accuracy {zoo.accuracy.mean():.3f}, lowest {zoo.accuracy.min():.3f} -> "
+        f"{options.out}"
+    )
 
 
 if __name__ == "__main__":

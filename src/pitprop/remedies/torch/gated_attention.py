@@ -1,13 +1,16 @@
 """Gates on the output of attention: `attended * sigmoid(something of x)`, before the output projection.
 
-Paper: Qiu et al., Gated Attention for Large Language Models, arXiv 2505.06708 (2025); variants G1 elementwise and headwise.
+Paper: Qiu et al., Gated Attention for Large Language Models, arXiv 2505.06708 (2025); variants G1 elementwise and
+headwise.
 Source read: qiuzh20/gated_attention `modeling_qwen3.py` (Apache-2.0); written anew from the formula, no code copied.
-Differences: the paper folds the gate's matrix into the query projection; here it is a matrix of its own, the same function.
-`PooledGate` is not the paper's: it is the gate of seed 4 (one number per head and sample, from the mean over tokens).
-`identity=True` is ours: zero matrix and `2 * sigmoid`, so that a gate can be added to a trained model without a jolt.
+Differences: the paper folds the gate's matrix into the query projection; here it is a matrix of its own, the same
+function. `PooledGate` is not the paper's: it is the gate of seed 4 (one number per head and sample, from the mean over
+tokens). `identity=True` is ours: zero matrix and `2 * sigmoid`, so that a gate can be added to a trained model without
+a jolt.
 Cost: elementwise width**2 parameters per layer, headwise width * num_heads; one matrix product per layer.
-Does not help: no entropy enters a gate, so it doesn't steer attention towards or away from uniform; and a signal that is cut off
-behind the attention (a saturated bottleneck, say) stays cut off. Not gated, the output of a fresh gate is about half as large.
+Does not help: no entropy enters a gate, so it doesn't steer attention towards or away from uniform; and a signal that
+is cut off behind the attention (a saturated bottleneck, say) stays cut off. Not gated, the output of a fresh gate is
+about half as large.
 """
 
 import torch
@@ -22,7 +25,8 @@ class ElementwiseGate(nn.Module):
         num_heads: Not needed by this gate; taken so that all gates are made alike.
         identity: Start as the exact identity instead of near one half.
 
-    Shapes: `attended` and `x` are `[*batch, token, width]`, heads already joined; `x` is what the queries were made from.
+    Shapes: `attended` and `x` are `[*batch, token, width]`, heads already joined; `x` is what the queries were made
+    from.
     """
 
     def __init__(self, width: int, num_heads: int, *, identity: bool = False):

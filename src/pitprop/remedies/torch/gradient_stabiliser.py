@@ -1,11 +1,12 @@
 """Gradient clipping by norm and by value, as seed 4's `GradientStabilizer` does it.
 
 Paper: Pascanu et al., On the difficulty of training recurrent neural networks, arXiv 1211.5063 (2013).
-Source: the seed's snippet (`clip_grad_norm_(parameters, max_norm=1.0)` and "clip by value as well"), on PyTorch's own functions.
+Source: the seed's snippet (`clip_grad_norm_(parameters, max_norm=1.0)` and "clip by value as well"), on PyTorch's own
+functions.
 Differences: the norm before clipping is returned, because it is what one wants to see.
 Cost: one pass over the gradients.
-Does not help: with Adam against gradients that are merely large or small (Adam is invariant to a constant factor), and never against
-gradients that vanish: clipping only shrinks.
+Does not help: with Adam against gradients that are merely large or small (Adam is invariant to a constant factor), and
+never against gradients that vanish: clipping only shrinks.
 """
 
 from collections.abc import Iterable

@@ -3,8 +3,8 @@
 Source: standard practice; written from the formula.
 Differences: none.
 Cost: none against a sum.
-Facts: for n tokens the mean is 1/n of the sum: n times smaller pre-activations in whatever follows (for uncorrelated tokens the sum
-already grows as sqrt(n), for tokens that share a component, as position encodings do, as n).
+Facts: for n tokens the mean is 1/n of the sum: n times smaller pre-activations in whatever follows (for uncorrelated
+tokens the sum already grows as sqrt(n), for tokens that share a component, as position encodings do, as n).
 Does not help: where the tokens agree in sign and are large themselves, or where the number of tokens is the message.
 """
 

@@ -1,13 +1,13 @@
 """Norm matching: a branch is given the norm of the stream that it is added to, whatever its own norm is.
 
-Source: seed 1's own final fix (`wei-paul/AA-CLIP`, Apache-2.0, and its upstream's adapters), written anew from the formula
-`c * |x| / (|c| + eps)`; no code copied.
+Source: seed 1's own final fix (`wei-paul/AA-CLIP`, Apache-2.0, and its upstream's adapters), written anew from the
+formula `c * |x| / (|c| + eps)`; no code copied.
 Differences: `strength` scales the result, so that `x + norm_match(c, x, strength=a)` is the whole of it.
 Cost: two norms per token, no parameter.
-Facts: with `c` orthogonal to `x`, the part of the gradient that reaches `x` through a normalising head is 1 / sqrt(1 + a**2) for
-any norm of `c` (a=1: .707, .3: .958, .1: .995).
-Does not help: it hides that the raw branch grows (watch `branch_ratio` before it), and a constant gradient scale doesn't matter to
-Adam anyway.
+Facts: with `c` orthogonal to `x`, the part of the gradient that reaches `x` through a normalising head is 1 / sqrt(1 +
+a**2) for any norm of `c` (a=1: .707, .3: .958, .1: .995).
+Does not help: it hides that the raw branch grows (watch `branch_ratio` before it), and a constant gradient scale
+doesn't matter to Adam anyway.
 """
 
 from torch import Tensor

@@ -1,11 +1,12 @@
 """QK-norm: queries and keys at unit RMS per head, with learned gains, so that attention logits are bounded.
 
-Paper: Henry et al., Query-Key Normalization for Transformers, arXiv 2010.04245 (2020); in the RMS form of ViT-22B, arXiv
-2302.05442, and of Qwen3. Source read: `modeling_qwen3.py` (Apache-2.0); written anew, no code copied.
+Paper: Henry et al., Query-Key Normalization for Transformers, arXiv 2010.04245 (2020); in the RMS form of ViT-22B,
+arXiv 2302.05442, and of Qwen3. Source read: `modeling_qwen3.py` (Apache-2.0); written anew, no code copied.
 Differences: none in the function; the gain is shared by all heads, as in Qwen3.
 Cost: 2 * head_width parameters per layer, one pass over q and k.
 Facts: with gains of 1 and scale 1/sqrt(head_width) a logit is at most sqrt(head_width) in size (Cauchy-Schwarz).
-Does not help: against uniform attention (it bounds logits, it doesn't raise them), or where the tokens themselves are alike.
+Does not help: against uniform attention (it bounds logits, it doesn't raise them), or where the tokens themselves are
+alike.
 """
 
 import torch

@@ -1,12 +1,15 @@
-"""A zero-initialised last projection: a new residual branch that is exactly nothing at the start, and learns from step 1 on.
+"""A zero-initialised last projection: a new residual branch that is exactly nothing at the start, and learns from step
+1 on.
 
 Paper: Zhang et al., Adding Conditional Control to Text-to-Image Diffusion Models (ControlNet), arXiv 2302.05543 (2023).
 Source: written from the idea; `zero_module` of diffusers (Apache-2.0) does the same.
 Differences: none.
 Cost: nothing; the layers before it get their first gradient one step later.
-Facts: `y = w x` with `w = 0` has `dy/dw = x`, not 0, so the projection wakes at once; what lies before it wakes one step later.
-Does not help: where the branch isn't purely additive (a post-norm after the sum changes the stream anyway), and it kills where a
-second factor on the same path is zero too (ReZero or a zero LayerScale on top: neither ever gets a gradient).
+Facts: `y = w x` with `w = 0` has `dy/dw = x`, not 0, so the projection wakes at once; what lies before it wakes one
+step later.
+Does not help: where the branch isn't purely additive (a post-norm after the sum changes the stream anyway), and it
+kills where a second factor on the same path is zero too (ReZero or a zero LayerScale on top: neither ever gets a
+gradient).
 """
 
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""Executors: where the runs of a trial are executed. One contract, `Executor`; `local` uses processes of this machine."""
+"""Executors: where the runs of a trial are executed. One contract, `Executor`; `local` is this machine."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ class Outcome:
     value: Any = None
     error: str | None = None
     """Why there is no value; None when there is one."""
+    died: bool = False
+    """Whether the process that ran it is gone."""
 
 
 class Executor(Protocol):

@@ -1,8 +1,8 @@
 """Spawned processes of this machine, one torch thread each, reused from run to run.
 
-`concurrent.futures` gives up the whole pool when one worker dies, so this is a small pool of its own: one pipe per worker;
-a worker that dies is started again and its task tried once more. Two compute threads in two processes on two cores are
-up to 40 times slower than one each (OpenMP spinning, measured in the ecosystem notes), hence one thread.
+`concurrent.futures` gives up the whole pool when one worker dies, so this is a small pool of its own: one pipe per
+worker; a worker that dies is started again and its task tried once more. Two compute threads in each of two processes
+on two cores are up to 40 times slower than one each (OpenMP spins; measured in the ecosystem notes), hence one thread.
 """
 
 import contextlib
@@ -37,7 +37,8 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     ready: bool = False
-    task: int | None = None
+    task: tuple[int, int] | None = None
+    """Which call of `run`, and which of its tasks."""
 
 
 class Local:
@@ -54,6 +55,7 @@ class Local:
         self.workers = workers or cores()
         self._log = log
         self._pool: list[_Worker] = []
+        self._calls = 0
 
     def __enter__(self) -> "Local":
         self._pool = [self._start() for _ in range(self.workers)]
@@ -76,42 +78,50 @@ class Local:
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Outcomes as they arrive; see `Executor.run`."""
+        self._calls += 1
+        call = self._calls
         waiting = deque(range(len(tasks)))
         tries = dict.fromkeys(waiting, 0)
         left = len(tasks)
         while left:
             for worker in self._pool:
                 if worker.ready and worker.task is None and waiting:
-                    worker.task = waiting.popleft()
-                    tries[worker.task] += 1
+                    worker.task = (call, waiting.popleft())
+                    tries[worker.task[1]] += 1
                     with contextlib.suppress(OSError):  # it died while idle: found below, by its closed pipe
-                        worker.pipe.send((worker.task, tasks[worker.task]))
+                        worker.pipe.send((worker.task, tasks[worker.task[1]]))
             for pipe in wait([worker.pipe for worker in self._pool]):
                 worker = next(w for w in self._pool if w.pipe is pipe)
-                try:
-                    message = worker.pipe.recv()
-                except (EOFError, OSError):
-                    index, code = worker.task, self._replace(worker)
-                    if index is None:
-                        continue
-                    if tries[index] < TRIES:
-                        waiting.appendleft(index)
-                        continue
-                    left -= 1
-                    yield index, Outcome(error=f"its process died {TRIES} times (exit code {code})")
+                task, outcome = self._hear(worker)
+                # An earlier call may have been left in the middle; what its tasks became is nobody's business any more.
+                if task is None or task[0] != call:
                     continue
-                if message is None:  # its first word: it has started
-                    worker.ready = True
+                index = task[1]
+                if outcome.died and tries[index] < TRIES:
+                    waiting.appendleft(index)
                     continue
-                worker.task = None
                 left -= 1
-                yield message
+                yield index, outcome
+
+    def _hear(self, worker: _Worker) -> tuple[tuple[int, int] | None, Outcome]:
+        """Which task of a worker is over, if any, and its outcome; a worker that died is started again."""
+        task = worker.task
+        try:
+            message = worker.pipe.recv()
+        except (EOFError, OSError):
+            code = self._replace(worker)
+            return task, Outcome(error=f"its process died (exit code {code})", died=True)
+        if message is None:  # its first word: it has started
+            worker.ready = True
+            return None, Outcome()
+        worker.task = None
+        return message
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, str(self._log) if self._log else None), daemon=True)
-        # The child reads these before it imports numpy or torch; there is no other way to hand them to a spawned process.
+        # The child reads these before it imports numpy or torch; a spawned process takes them from here only.
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(ONE_THREAD)
         try:
@@ -147,8 +157,8 @@ def _work(pipe: Connection, log: str | None) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone, and nobody waits for the result
         pipe.send(None)
         while (message := pipe.recv()) is not None:
-            index, task = message
-            pipe.send((index, _try(task)))
+            which, task = message
+            pipe.send((which, _try(task)))
 
 
 def _try(task: Task) -> Outcome:

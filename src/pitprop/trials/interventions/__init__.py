@@ -35,11 +35,20 @@ INTERVENTIONS: tuple[type, ...] = (
 
 __all__ = [
     "INTERVENTIONS",
+    "Ablate",
     "Applied",
+    "ClipGradient",
+    "Detach",
+    "Freeze",
     "Intervention",
+    "Knob",
+    "LearningRate",
+    "Reinitialise",
+    "Replace",
+    "Scale",
+    "Stage",
     "from_dict",
     "to_dict",
-    *(kind.__name__ for kind in INTERVENTIONS),
 ]
 
 

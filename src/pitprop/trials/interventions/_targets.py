@@ -86,7 +86,7 @@ def optimizers_of(training: Any) -> dict[str, torch.optim.Optimizer]:
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether `path` matches `pattern`, name by name: `*` stays between two dots, so no child matches with its parent."""
+    """Whether `path` matches `pattern`, name by name: `*` stays between dots, so no child matches with its parent."""
     names, parts = path.split("."), pattern.split(".")
     return len(names) == len(parts) and all(map(fnmatchcase, names, parts))
 

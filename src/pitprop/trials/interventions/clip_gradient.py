@@ -10,7 +10,7 @@ from pitprop.trials.interventions._targets import Applied, optimizers_of
 
 @dataclass(frozen=True)
 class ClipGradient:
-    """Before each optimizer step, the gradient's global norm is clipped to `max_norm`, then each element to `max_value`."""
+    """Before each optimizer step, the gradient's norm is clipped to `max_norm`, then each element to `max_value`."""
 
     max_norm: float
     max_value: float | None = None

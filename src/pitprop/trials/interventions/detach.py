@@ -8,7 +8,7 @@ from pitprop.trials.interventions._targets import Applied, change_output
 
 @dataclass(frozen=True)
 class Detach:
-    """The output of every module at `path` is detached: same numbers forward, no gradient to it or to what lies before."""
+    """The output of every module at `path` is detached: same numbers forward, no gradient back through it."""
 
     path: str
 

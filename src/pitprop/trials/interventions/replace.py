@@ -28,7 +28,7 @@ class Replace:
     Args:
         path: Dotted module path, wildcards allowed.
         remedy: Name of a remedy that fits any place (`unit-rms`, `mean-pool`, `zero-init-projection`), or a reference
-            `file.py:factory` or `package.module:factory`; a factory is called with the old module and returns the new one.
+            `file.py:factory` or `package.module:factory`; a factory takes the old module and returns the new one.
 
     New parameters join the parameter group of the old module's parameters (else the first group); parameters that have
     left the model leave the optimizer.

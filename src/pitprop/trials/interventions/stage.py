@@ -10,9 +10,10 @@ from pitprop.trials.interventions._targets import Applied, change_output, optimi
 
 @dataclass(frozen=True)
 class Stage:
-    """The output of every module at `path` times a ramp: 0 before step `start`, 1 from `start + ramp` on, linear between.
+    """The output of every module at `path` times a ramp: 0 until step `start`, 1 from `start + ramp` on.
 
-    Steps are optimizer steps since the fork (of the first optimizer, where there are several); `ramp=0` switches at once.
+    It is linear between the two; `ramp=0` switches at once. Steps are optimizer steps since the fork (of the first
+    optimizer, where there are several).
     """
 
     path: str
