@@ -1,4 +1,4 @@
-"""Any PyTorch loop, watched by two more lines (marked). The learning rate is far too high; pitprop says what came of it.
+"""A PyTorch loop, watched by two more lines (marked). The learning rate is too high; pitprop says what came of it.
 
 python examples/watch_two_lines.py [RUN_FOLDER]
 """
@@ -18,7 +18,8 @@ model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 64))
 optimizer = torch.optim.Adam(model.parameters(), lr=0.5)
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
 
-with pitprop.watch(model, optimizer, run=folder, every=5) as watch:  # one
+# budget=None: steps this small would otherwise be measured rarely, because measuring may take 2 % of the time.
+with pitprop.watch(model, optimizer, run=folder, every=5, budget=None) as watch:  # one
     for _ in range(200):
         batch = digits[torch.randint(len(digits), (32,))]
         outputs = model(batch)

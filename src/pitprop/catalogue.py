@@ -90,8 +90,8 @@ def _remedies() -> list[Entry]:
             kind="remedies",
             name=remedy.name,
             summary=remedy.summary,
-            page=_module_docstring(remedy.where.partition(":")[0]),
-            facts={"framework": remedy.framework, "where": remedy.where},
+            page=f"{_module_docstring(remedy.where[0].partition(':')[0])}\n\nIn: {', '.join(remedy.where)}",
+            facts={"framework": remedy.framework},
         )
         for remedy in REMEDIES
     ]
@@ -121,7 +121,7 @@ def _cases() -> list[Entry]:
             name=case.name,
             summary=case.title,
             page=(Path(__file__).parent / "cases" / case.name / "README.md").read_text(encoding="utf-8"),
-            facts={"recipe": case.recipe},
+            facts={},
         )
         for case in CASES
     ]

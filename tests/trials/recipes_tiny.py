@@ -1,7 +1,6 @@
 """Recipes of a few milliseconds whose answer is known: which knob, if any, makes every output the same."""
 
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -93,14 +92,6 @@ class Always(Regression):
     always_pooled = True
 
 
-class Slow(Regression):
-    """Takes its time, to be interrupted."""
-
-    def step(self, batch):
-        time.sleep(0.02)
-        return super().step(batch)
-
-
 @dataclass(frozen=True)
 class Healthy(Knobs):
     pool: Literal["batch", "none"] = "none"
@@ -118,4 +109,3 @@ def _recipe(build, knobs):
 guilty = _recipe(Regression, Knobs)
 healthy = _recipe(Regression, Healthy)
 hopeless = _recipe(Always, Innocent)
-slow = _recipe(Slow, Knobs)

@@ -1,5 +1,7 @@
 """Loading a recipe and reading its knobs: what is right works, and each way to be wrong has its own message."""
 
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +27,11 @@ def write(tmp_path, before="", knobs="lr: float = 0.1", kind="Knobs"):
     file = tmp_path / "train.py"
     file.write_text(RECIPE.format(before=before, knobs=knobs, kind=kind))
     return file
+
+
+def test_a_recipe_can_be_written_without_torch():
+    code = "import sys; from pitprop.trials import Recipe, load_recipe; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_from_a_file_with_a_neighbour(tmp_path):

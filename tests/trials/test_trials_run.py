@@ -47,6 +47,21 @@ def test_results_are_written_and_not_run_again(pool, plan, tmp_path):
     assert comparison.plan == two.hash and comparison.changes == "knob pool = 'none'"
 
 
+def test_an_interrupted_trial_keeps_what_was_done_and_goes_on(pool, plan, tmp_path):
+    def stop():
+        if len(list((tmp_path / "runs").iterdir())) == 2:
+            raise KeyboardInterrupt
+
+    many = plan(Knob("pool", "none"), LearningRate(0.5))
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(many, tmp_path, executor=pool, on_run=stop)
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").iterdir()}
+    assert len(kept) == 2
+    results = run_plan(many, tmp_path, executor=pool)
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert len(results) == 6 and all(record["status"] == "done" for record in results.values())
+
+
 def test_a_torn_record_is_run_again(pool, plan, tmp_path):
     one = plan(seeds=(0,))
     first = run_plan(one, tmp_path, executor=pool)

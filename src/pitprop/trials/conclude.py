@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pitprop.records import Comparison, Finding
+from pitprop.records import RUN, Comparison, Finding
 from pitprop.trials.comparison import seeds_needed
 from pitprop.trials.interventions import Knob
 from pitprop.trials.judge import finite_differences, gain
@@ -140,7 +140,9 @@ def _needed(c: Comparison) -> int | None:
 
 
 def _failure(failing: Sequence[Finding]) -> str:
-    return f"{failing[0].rule} at {failing[0].site} from step {failing[0].onset}"
+    first = failing[0]
+    where = "" if first.site == RUN else f" at {first.site}"
+    return f"{first.rule}{where} from step {first.onset}"
 
 
 def _effect(c: Comparison) -> str:

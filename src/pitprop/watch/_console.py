@@ -29,8 +29,8 @@ class Voice:
             text.append(f"\n  worth a trial: {', '.join(finding.remedies)}")
         at_site = "" if finding.site == RUN else f'; here only: "{finding.rule}@{finding.site}"'
         text.append(f'\n  to allow it: allow=["{finding.rule}"]{at_site}', style="dim")
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True)
 
     def line(self, message: str) -> None:
         """One line about the watch itself."""
-        self._console.print(Text.assemble(("pitprop ", "dim"), message))
+        self._console.print(Text.assemble(("pitprop ", "dim"), message), soft_wrap=True)

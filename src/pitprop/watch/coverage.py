@@ -53,7 +53,11 @@ def _why_no_forward(compiled: Sequence[str]) -> str:
 def _on_attention(attention: Mapping[str, Any], compiled: Sequence[str]) -> list[str]:
     notes = []
     if attention["unseen"]:
-        inside = " In compiled code modules can't be told apart: fused attention has the compiled one's name." if compiled else ""
+        inside = (
+            " In compiled code modules can't be told apart: fused attention has the compiled one's name."
+            if compiled
+            else ""
+        )
         notes.append(
             f"Attention seen in {len(attention['expected']) - len(attention['unseen'])} of "
             f"{len(attention['expected'])} modules; not in {', '.join(attention['unseen'][:5])}"

@@ -73,7 +73,6 @@ class Schedule:
         self._sampling = self._due(step) and self._affordable(step)
         if self._sampling:
             self._last = step
-            self.num_sampled += 1
         return self._sampling
 
     def begin_work(self) -> None:
@@ -91,6 +90,7 @@ class Schedule:
         (self._sampled_s if self._sampling else self._plain_s).append(self._inside_s)
         self._inside_s = 0.0
         self.num_steps += 1
+        self.num_sampled += self._sampling
 
     @property
     def surplus_s(self) -> float | None:

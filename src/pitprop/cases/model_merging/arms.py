@@ -1,6 +1,7 @@
 """The arms of the experiment: trainings from scratch, and ways to recover a collapsed checkpoint."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,11 +14,11 @@ from pitprop.remedies.torch.unit_rms import UnitRMS
 State = dict[str, torch.Tensor]
 
 
-def from_scratch(knobs: Knobs, *, unit_rms: bool = False) -> Callable[[int], Merging]:
-    """A training from its own initialisation, optionally with the remedy `unit-rms` in front of the tanh."""
+def from_scratch(*, unit_rms: bool = False, **changes: Any) -> Callable[[int, Knobs], Merging]:
+    """A training from its own initialisation, with changed knobs or with the remedy `unit-rms` in front of the tanh."""
 
-    def start(seed: int) -> Merging:
-        training = Merging(seed, knobs)
+    def start(seed: int, base: Knobs) -> Merging:
+        training = Merging(seed, replace(base, **changes))
         if unit_rms:
             add_unit_rms(training.model)
         return training
@@ -31,33 +32,33 @@ def add_unit_rms(model: nn.Module) -> None:
     neck.squash = UnitRMS(neck.squash)
 
 
-SEED_ARMS: Mapping[str, Callable[[int], Merging]] = {
-    "ungated": from_scratch(Knobs()),
-    "pooled gate": from_scratch(Knobs(gate="pooled")),
-    "elementwise gate": from_scratch(Knobs(gate="elementwise")),
-    "headwise gate": from_scratch(Knobs(gate="headwise")),
-    "gradient stabiliser": from_scratch(Knobs(clip=True)),
+SEED_ARMS: Mapping[str, Callable[[int, Knobs], Merging]] = {
+    "ungated": from_scratch(),
+    "pooled gate": from_scratch(gate="pooled"),
+    "elementwise gate": from_scratch(gate="elementwise"),
+    "headwise gate": from_scratch(gate="headwise"),
+    "gradient stabiliser": from_scratch(clip=True),
 }
 """What the seed compares: the original bottleneck with and without gates, and with its gradient stabiliser."""
 
-CONTROL_ARMS: Mapping[str, Callable[[int], Merging]] = {
-    "uniform attention": from_scratch(Knobs(attention="uniform")),
-    "mean bottleneck": from_scratch(Knobs(bottleneck="mean")),
-    "mean bottleneck, uniform attention": from_scratch(Knobs(bottleneck="mean", attention="uniform")),
-    "unit-rms": from_scratch(Knobs(), unit_rms=True),
-    "task objective": from_scratch(Knobs(objective="task")),
-    "task objective, mean bottleneck": from_scratch(Knobs(objective="task", bottleneck="mean")),
+CONTROL_ARMS: Mapping[str, Callable[[int, Knobs], Merging]] = {
+    "uniform attention": from_scratch(attention="uniform"),
+    "mean bottleneck": from_scratch(bottleneck="mean"),
+    "mean bottleneck, uniform attention": from_scratch(bottleneck="mean", attention="uniform"),
+    "unit-rms": from_scratch(unit_rms=True),
+    "task objective": from_scratch(objective="task"),
+    "task objective, mean bottleneck": from_scratch(objective="task", bottleneck="mean"),
     "task objective, mean bottleneck, elementwise gate": from_scratch(
-        Knobs(objective="task", bottleneck="mean", gate="elementwise")
+        objective="task", bottleneck="mean", gate="elementwise"
     ),
 }
 """What the seed doesn't compare and the claims need: forced-uniform attention, no saturation, the other objective."""
 
 
-def _recover(gate: Gate = "none", *, neck: str = "kept") -> Callable[[int, State, State], Merging]:
-    def start(seed: int, collapsed: State, last_good: State) -> Merging:
+def _recover(gate: Gate = "none", *, neck: str = "kept") -> Callable[[int, Knobs, State, State], Merging]:
+    def start(seed: int, base: Knobs, collapsed: State, last_good: State) -> Merging:
         torch.manual_seed(seed)
-        knobs = Knobs(gate=gate)
+        knobs = replace(base, gate=gate)
         model = build_model(knobs)
         fresh = {name: value.clone() for name, value in model.state_dict().items()}
         state = last_good if neck == "rolled back" else collapsed
@@ -72,7 +73,7 @@ def _recover(gate: Gate = "none", *, neck: str = "kept") -> Callable[[int, State
     return start
 
 
-RECOVERIES: Mapping[str, Callable[[int, State, State], Merging]] = {
+RECOVERIES: Mapping[str, Callable[[int, Knobs, State, State], Merging]] = {
     "recover: ungated": _recover(),
     "recover: pooled gate": _recover("pooled"),
     "recover: elementwise gate": _recover("elementwise"),

@@ -6,7 +6,7 @@ intervals.
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pitprop.cases.model_merging.arms import CONTROL_ARMS, RECOVERIES, SEED_ARMS
 from pitprop.cases.model_merging.evaluation import references
 from pitprop.cases.model_merging.monitor import AttentionEntropyMonitor
 from pitprop.cases.model_merging.pictures import draw
-from pitprop.cases.model_merging.recipe import Merging, recipe
+from pitprop.cases.model_merging.recipe import Knobs, Merging, recipe
 from pitprop.trials.comparison import compare
 from pitprop.trials.progress import Meter, OnProgress
 
@@ -39,6 +39,8 @@ class Settings:
     """Steps between two evaluations."""
     controls: bool = False
     """Also run the arms that the seed doesn't have and the claims need."""
+    knobs: Knobs = field(default_factory=Knobs)
+    """What every arm starts from before its own changes."""
 
 
 def gradient_norm(module: nn.Module) -> float:
@@ -96,7 +98,7 @@ def run_experiment(folder: Path, settings: Settings = Settings(), progress: OnPr
         checkpoint = folder / f"collapsed_seed{seed}.safetensors"
         for name, start in starts.items():
             meter.enter(f"{name}, seed {seed}")
-            training = start(seed)
+            training = start(seed, settings.knobs)
             keep = last_good if name == BASELINE else None
             arms[name][str(seed)] = train(
                 training, cursor=0, steps=settings.steps, every=settings.every, last_good=keep
@@ -106,7 +108,7 @@ def run_experiment(folder: Path, settings: Settings = Settings(), progress: OnPr
             meter.tick()
         for name, recover in RECOVERIES.items():
             meter.enter(f"{name}, seed {seed}")
-            training = recover(seed, load_file(checkpoint), last_good["state"])
+            training = recover(seed, settings.knobs, load_file(checkpoint), last_good["state"])
             arms[name][str(seed)] = train(
                 training, cursor=settings.steps, steps=settings.recovery_steps, every=settings.every
             )

@@ -11,7 +11,7 @@ tokens, because its CNN has 2464 weights itself); chunks of 16 come first, as th
 those of 80 first); `nn.LayerNorm` in place of a home-made one; the last linear layer's input is divided by the square
 root of its length, without which the merged CNN starts with weights of standard deviation 1.3 (a trained one has 0.2),
 one Adam step of 1e-3 moves each of them by about 4, and the `task` objective can't start because every ReLU of the
-merged CNN dies.
+merged CNN dies; for the same reason its bias starts at the zoo's common initialisation.
 """
 
 import math

@@ -60,7 +60,7 @@ def _entropy(arms: dict[str, Any], results: dict[str, Any]) -> Figure:
         left.text(0, level, word, va="bottom", fontsize=8, color="grey")
     left.set(title="attention entropy", xlabel="step", ylabel="entropy / ln 50", ylim=(0, 1.08))
     right.set(title="output spread", xlabel="step", ylabel="distance between outputs / targets")
-    left.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.52))
+    left.legend(fontsize=8, loc="lower right")
     return figure
 
 
@@ -70,9 +70,7 @@ def _uniqueness(arms: dict[str, Any], results: dict[str, Any]) -> Figure:
         _lines(left, arms[name], "output_uniqueness", name)
         _lines(right, arms[name], "within_vector_uniqueness", name)
     left.set(title="distinct merged CNNs among 64", xlabel="step", ylabel="share", ylim=(0, 1.05))
-    right.set(
-        title="the original's metric: distinct values inside a vector", xlabel="step", ylabel="share", ylim=(0, 1.05)
-    )
+    right.set(title="distinct values inside one vector", xlabel="step", ylabel="share", ylim=(0, 1.05))
     left.legend(fontsize=8)
     return figure
 

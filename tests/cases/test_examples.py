@@ -1,0 +1,52 @@
+"""Every file in examples/ runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pitprop.trials.load import load_recipe
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+COVERED = {"04_gated_attention_and_robust_metrics.ipynb", "my_recipe.py", "watch_two_lines.py"}
+
+
+def test_no_example_is_left_out():
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == COVERED
+
+
+def test_the_two_line_watch_runs_and_finds_the_duplicates(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "watch_two_lines.py"), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "output-duplication" in done.stdout + done.stderr
+    assert (tmp_path / "run" / "trace.sqlite").is_file()
+
+
+def test_my_recipe_collapses_by_its_learning_rate():
+    recipe = load_recipe(f"{EXAMPLES / 'my_recipe.py'}:recipe")
+
+    def end(**knobs):
+        training = recipe.build(0, recipe.knobs(**knobs))
+        batches = training.batches(0)
+        for _ in range(recipe.steps):
+            training.step(next(batches))
+        return training.evaluate()
+
+    assert end()["output_spread"] < recipe.margin
+    assert end(lr=0.05)["output_spread"] > 5 * recipe.margin
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("PITPROP_NOTEBOOK_STEPS", "5")
+    monkeypatch.setenv("PITPROP_NOTEBOOK_OUT", str(tmp_path))
+    notebook = nbformat.read(EXAMPLES / "04_gated_attention_and_robust_metrics.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # stored without outputs
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    images = [out for cell in notebook.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+    assert len(images) == 4
+    assert (tmp_path / "robustness_evaluation_results.json").is_file()

@@ -1,0 +1,102 @@
+"""Verdicts are functions of stored numbers: the README agrees with them, and other numbers give other verdicts."""
+
+import copy
+import re
+
+import pytest
+
+from pitprop._errors import PitpropError
+from pitprop.cases.model_merging import claims, measurements
+from pitprop.cases.model_merging.claims import CLAIMS, README, main, with_table
+from pitprop.cases.model_merging.measurements import (
+    attention_only_at_initialisation,
+    gates_at_initialisation,
+    load_results,
+)
+
+
+@pytest.fixture
+def results():
+    return copy.deepcopy(load_results())
+
+
+def verdict(name, results):
+    return next(claim for claim in CLAIMS if claim.name == f"S4-{name}").judge(results).verdict
+
+
+def set_last(results, arm, metric, value):
+    stored = results["arms"][arm][metric]
+    stored["last"] = [value + 0.001 * i for i in range(len(stored["last"]))]
+
+
+def test_all_sixteen_claims_are_there_in_order():
+    assert [claim.name for claim in CLAIMS] == [f"S4-C{n}" for n in range(1, 17)]
+
+
+def test_the_stored_numbers_come_from_at_least_five_seeds(results):
+    assert len(results["provenance"]["settings"]["seeds"]) >= 5
+    assert all(len(arm["output_spread"]["last"]) >= 5 for arm in results["arms"].values())
+
+
+def test_the_readme_is_the_stored_numbers_and_check_notices_when_it_is_not(tmp_path, monkeypatch, capsys):
+    assert main(["--check"]) == 0
+    changed = tmp_path / "README.md"
+    changed.write_text(re.sub("REFUTED", "CONFIRMED", README.read_text(), count=1))
+    monkeypatch.setattr(claims, "README", changed)
+    assert main(["--check"]) == 1
+    assert "run --write" in capsys.readouterr().out
+    assert main(["--write"]) == 0
+    assert changed.read_text() == README.read_text()
+
+
+def test_the_table_keeps_what_stands_around_it(results):
+    text = with_table(f"before\n{claims.BEGIN}\nstale table\n{claims.END}\nafter\n", results)
+    assert text.startswith("before\n") and text.endswith("after\n") and "stale table" not in text
+    assert text.count("| S4-C") == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "arm", "metric", "value", "expected"),
+    [
+        ("C2", "ungated", "attention_entropy", 1.0, "HALF"),
+        ("C6", "mean bottleneck, uniform attention", "output_spread", 0.0, "OPEN"),
+        ("C7", "ungated", "attention_entropy", 1.0, "OPEN"),
+        ("C12", "gradient stabiliser", "output_spread", 0.5, "CONFIRMED"),
+        ("C14", "mean bottleneck", "output_spread", 0.0, "OPEN"),
+    ],
+)
+def test_other_numbers_would_give_another_verdict(results, name, arm, metric, value, expected):
+    assert verdict(name, results) == "REFUTED"
+    set_last(results, arm, metric, value)
+    assert verdict(name, results) == expected
+
+
+def test_a_gate_that_worked_would_be_believed(results):
+    for arm in ("pooled gate", "elementwise gate", "headwise gate"):
+        set_last(results, arm, "output_uniqueness", 0.99)
+    assert verdict("C10", results) == "CONFIRMED"
+    for arm in ("recover: pooled gate", "recover: elementwise gate"):
+        set_last(results, arm, "output_spread", 0.5)
+    assert verdict("C11", results) == "CONFIRMED"
+
+
+def test_the_untrained_measurements_can_be_made_again(results):
+    stored, fresh = results["attention_only"], attention_only_at_initialisation((0,))
+    for kind, values in fresh.items():
+        assert values["token_cosine"][0] == pytest.approx(stored[kind]["token_cosine"][0], abs=1e-3)
+    gates = gates_at_initialisation((0,))
+    assert gates["pooled"]["spread_over_tokens"][0] < 1e-6 < gates["elementwise"]["spread_over_tokens"][0]
+    assert all(values["change_with_entropy"][0] == 0 for values in gates.values())
+    assert all(values["entropy"][0] > 0.9 and values["entropy_sharp"][0] < 0.3 for values in gates.values())
+
+
+def test_missing_numbers_are_explained(tmp_path):
+    with pytest.raises(PitpropError, match=r"can't be read.*\n.*\nDo: run them: python -m pitprop"):
+        measurements.load_results(tmp_path / "none.json")
+
+
+@pytest.mark.slow
+def test_the_whole_way_from_runs_to_a_table(tmp_path):
+    results = measurements.run_claims(tmp_path, seeds=2, steps=2)
+    measurements.store(results, tmp_path / "claims.json")
+    assert with_table(f"{claims.BEGIN}{claims.END}", load_results(tmp_path / "claims.json")).count("| S4-C") == 16
