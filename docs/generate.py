@@ -1,7 +1,7 @@
 """Write the reference pages from the files' own docstrings.
 
-    python docs/generate.py           write them
-    python docs/generate.py --check   fail when a page on disk differs
+python docs/generate.py           write them
+python docs/generate.py --check   fail when a page on disk differs
 """
 
 import sys

@@ -76,7 +76,7 @@ def test_without_a_trial_the_report_holds_findings_only(tmp_path: Path):
     report = build(run_folder(tmp_path / "run", trial=False))
     assert report.diagnosis is None and report.findings
     assert report.headline.statement == (
-        "2 failure modes were found in 399 steps; the gravest is output-duplication at <run>, from step 148."
+        "2 failure modes were found in 399 steps; the gravest is output-duplication, from step 148."
     )
     assert "trial" in report.headline.why and not report.headline.sure
     assert "What may help" in to_html(report)

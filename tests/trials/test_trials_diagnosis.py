@@ -1,5 +1,6 @@
 """Diagnose, end to end, on recipes whose answer is known; and its parts by themselves."""
 
+import dataclasses
 import json
 
 import pytest
@@ -195,16 +196,28 @@ def test_winners_are_the_best_beyond_the_margin_in_the_good_direction():
 
 def test_an_arm_that_removes_the_finding_beats_a_larger_effect_that_does_not():
     confirm = [comparison("one", 0.5, "better"), comparison("two", 0.9, "better")]
-    conclusion = conclude(PLAN, confirm, confirm, FAILING, {"one": [], "two": FAILING})
+    conclusion = conclude(PLAN, confirm, confirm, FAILING, FAILING, {"one": [], "two": FAILING})
     assert conclusion.cause == "the knob `a` = 1" and conclusion.remedy == "change one"
     assert "two" not in conclusion.statement
-    both = conclude(PLAN, confirm, confirm, FAILING, {"one": [], "two": []})
+    both = conclude(PLAN, confirm, confirm, FAILING, FAILING, {"one": [], "two": []})
     assert both.remedy == "change two" and "Confirmed as well, each by itself: one." in both.statement
+
+
+def test_the_mechanism_is_told_where_a_cure_takes_away_only_what_a_finding_describes():
+    change = Scale("neck.squash", "unit", side="input")
+    plan = dataclasses.replace(PLAN, arms=(*PLAN.arms, Arm("unsquashed", (change,))))
+    findings = [*FAILING, finding("saturated-units", "neck.squash", "warning")]
+    confirm = [comparison("two", 0.9, "better"), comparison("unsquashed", 0.5, "better")]
+    cured = {"two": [], "unsquashed": []}
+    told = conclude(plan, confirm, confirm, findings, FAILING, cured).statement
+    assert "How it acts is in the trace: saturated-units at neck.squash" in told
+    assert "Confirmed as well" not in told
+    assert "How it acts" not in conclude(plan, confirm, confirm, FAILING, FAILING, cured).statement
 
 
 def test_a_change_that_helps_without_removing_the_collapse_says_so():
     confirm = [comparison("two", 0.9, "better")]
-    conclusion = conclude(PLAN, confirm, confirm, FAILING, {"two": FAILING})
+    conclusion = conclude(PLAN, confirm, confirm, FAILING, FAILING, {"two": FAILING})
     assert conclusion.cause is None and conclusion.remedy == "change two"
     assert "helps without removing the collapse" in conclusion.statement
 
@@ -212,7 +225,7 @@ def test_a_change_that_helps_without_removing_the_collapse_says_so():
 def test_a_winner_that_is_not_confirmed_is_not_named():
     screen = [comparison("one", 0.5, "better"), comparison("three", 0.0, "no difference within margin")]
     confirm = [comparison("one", 0.2, "inconclusive", treated=(0.1, 0.2, 0.4))]
-    conclusion = conclude(PLAN, screen, confirm, FAILING, {})
+    conclusion = conclude(PLAN, screen, confirm, FAILING, FAILING, {})
     assert conclusion.cause is None and conclusion.exonerated == ("three",)
     assert "On fresh seeds, one: +0.2" in conclusion.statement
     assert "More seeds would settle: one (about" in conclusion.next

@@ -19,6 +19,8 @@ MAX_TRIALS = 8
 MAX_NOTES = 2
 PLOT = 19
 """Characters that an interval is drawn in."""
+WIDE = 110
+"""Columns from which the arms' own means have room beside their difference."""
 
 _STYLE = {"failure": "bold red", "warning": "yellow", "note": "cyan", "clear": "green"}
 _VERDICT = {"better": "blue", "worse": "red", "no difference within margin": "dim", "inconclusive": "dim"}
@@ -40,7 +42,7 @@ def to_text(report: Report, console: Console) -> None:
         console.print(_findings(report))
     if report.diagnosis and report.diagnosis.trials:
         console.print()
-        console.print(_trials(report.diagnosis, ascii_only=console.options.ascii_only))
+        console.print(_trials(report.diagnosis, wide=console.width >= WIDE, ascii_only=console.options.ascii_only))
         if report.diagnosis.conclusion.exonerated:
             console.print(Text("exonerated: " + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
     for note in report.unseen[:MAX_NOTES]:
@@ -76,7 +78,7 @@ def _row(rule: str, findings: tuple[Finding, ...], told: set[str]) -> list[Text]
     ]
 
 
-def _trials(diagnosis: Diagnosis, *, ascii_only: bool) -> Table:
+def _trials(diagnosis: Diagnosis, *, wide: bool, ascii_only: bool) -> Table:
     trials = sorted(diagnosis.trials, key=lambda trial: trial.round != "confirm")
     confirmed = {(t.comparison.arm, t.comparison.metric) for t in trials if t.round == "confirm"}
     shown = [t for t in trials if t.round == "confirm" or (t.comparison.arm, t.comparison.metric) not in confirmed]
@@ -85,19 +87,21 @@ def _trials(diagnosis: Diagnosis, *, ascii_only: bool) -> Table:
     better = "higher" if shown[0].comparison.higher_is_better else "lower"
     table.title = f"{metric}, {better} is better; margin {show(shown[0].comparison.margin)}"
     table.title_justify, table.title_style = "left", "dim"
-    table.add_column("arm", overflow="fold", ratio=1)
-    for name in ("n", "control", "treated", "effect, interval"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("arm", min_width=24, ratio=1)
+    table.add_column("n", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("control → treated", justify="right", no_wrap=True)
+    table.add_column("effect, interval", justify="right", no_wrap=True)
     table.add_column("treated - control", width=PLOT, no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for trial in shown[:MAX_TRIALS]:
         c = trial.comparison
         scale = effect_scale(t.comparison for t in shown if t.comparison.metric == c.metric)
+        means = [Text(f"{show(mean(c.control))} → {show(mean(c.treated))}")] if wide else []
         table.add_row(
             Text(c.arm if c.metric == metric else f"{c.arm} ({c.metric})"),
             Text(f"{len(c.seeds)}"),
-            Text(show(mean(c.control))),
-            Text(show(mean(c.treated))),
+            *means,
             Text(f"{show(c.effect, sign=True)} {span(c.low, c.high)}"),
             Text(draw(c, scale, ascii_only=ascii_only), style=_VERDICT[c.verdict]),
             Text(c.verdict.removesuffix(" within margin"), style=_VERDICT[c.verdict]),

@@ -7,7 +7,7 @@ import re
 import statistics
 from collections.abc import Sequence
 
-from pitprop.records import Comparison, Finding
+from pitprop.records import RUN, Comparison, Finding
 from pitprop.report.value import Diagnosis, Headline, Tone
 from pitprop.report.wording import percent, sentence, show, span
 
@@ -28,7 +28,8 @@ def headline(findings: Sequence[Finding], diagnosis: Diagnosis | None, last_step
     first = findings[0]
     modes = len({finding.rule for finding in findings})
     found = "One failure mode was" if modes == 1 else f"{modes} failure modes were"
-    gravest = f"{first.rule} at {first.site}, from step {first.onset}"
+    where = "" if first.site == RUN else f" at {first.site}"
+    gravest = f"{first.rule}{where}, from step {first.onset}"
     return Headline(
         tone=_tone(findings),
         statement=f"{found} found in {steps}{':' if modes == 1 else '; the gravest is'} {gravest}.",

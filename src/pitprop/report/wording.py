@@ -1,10 +1,10 @@
-"""How a number is written for people: four digits, a real minus sign, and NaN as `undefined`, never as 0."""
+"""How a number is written for people: a few digits, a real minus sign, and NaN as `undefined`, never as 0."""
 
 import math
 
 
 def show(x: float | None, *, sign: bool = False) -> str:
-    """`x` in at most four significant digits; with `sign`, a plus where it is positive."""
+    """`x` in three significant digits, two where it is tiny; with `sign`, a plus where it is positive."""
     if x is None:
         return "not measured"
     if math.isnan(x):
@@ -14,7 +14,7 @@ def show(x: float | None, *, sign: bool = False) -> str:
     if x == int(x) and abs(x) < 1e7:
         text = f"{int(x):+d}" if sign and x else f"{int(x)}"
     else:
-        text = f"{x:{'+' if sign else ''}.4g}"
+        text = f"{x:{'+' if sign else ''}.{3 if abs(x) >= 1e-3 else 2}g}"
     return text.replace("-", "−")
 
 

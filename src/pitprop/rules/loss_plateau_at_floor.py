@@ -99,7 +99,7 @@ class LossPlateauAtFloor:
             site=row.site,
             onset=at_floor.onset,
             detected=row.step,
-            message=f"loss {level:.4g} is at the floor {state.floor:.4g} of a predictor without input at {row.site} "
+            message=f"loss {level:.4g} is at the floor {state.floor:.4g} of a predictor without input "
             f"since step {at_floor.onset}; the network has learned the marginal and nothing else.",
             evidence={"loss_median": level, "loss_floor": state.floor, "rows_to_reach_it": float(reached)},
             remedies=self.remedies,

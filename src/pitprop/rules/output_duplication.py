@@ -96,7 +96,7 @@ class OutputDuplication:
             site=row.site,
             onset=state.onset,
             detected=row.step,
-            message=f"{' and '.join(seen)} at {row.site} {since}; the network answers every input alike.",
+            message=f"{' and '.join(seen)} {since}; the network answers every input alike.",
             evidence={k: row.values[k] for k in self.reads if k in row.values},
             remedies=self.remedies,
         )

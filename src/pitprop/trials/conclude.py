@@ -55,6 +55,7 @@ def conclude(
     plan: Plan,
     screen: Sequence[Comparison],
     confirm: Sequence[Comparison],
+    findings: Sequence[Finding],
     failing: Sequence[Finding],
     remaining: Mapping[str, Sequence[Finding]],
 ) -> Conclusion:
@@ -63,7 +64,8 @@ def conclude(
     Args:
         plan: What was planned.
         screen, confirm: Comparisons of the two rounds.
-        failing: Failure findings of the control run.
+        findings: All findings of the control run.
+        failing: Its failures, the earliest first.
         remaining: Failure findings of a watched run of each arm that was confirmed, by arm.
     """
     confirmed = sorted((c for c in confirm if c.verdict == "better"), key=gain, reverse=True)
@@ -97,6 +99,21 @@ def conclude(
         exonerated=exonerated,
         next=f"Train with {best.changes}.",
     )
+
+
+def _mechanism(
+    cured: Sequence[Comparison], arms: Mapping[str, Arm], findings: Sequence[Finding]
+) -> tuple[str, str] | None:
+    """The arm that takes away only what a finding describes, at its site, and cures; with the sentence that says so."""
+    for c in cured:
+        for change in arms[c.arm].interventions:
+            for finding in findings:
+                if getattr(change, "path", None) == finding.site:
+                    return c.arm, (
+                        f"How it acts is in the trace: {finding.rule} at {finding.site} from step {finding.onset}; taking "
+                        f"away only that ({c.changes}) cures as well, {_effect(c)}."
+                    )
+    return None
 
 
 def blame(arm: Arm, knobs: Mapping[str, Any]) -> str:
@@ -148,7 +165,7 @@ def _failure(failing: Sequence[Finding]) -> str:
 def _effect(c: Comparison) -> str:
     if math.isnan(c.effect):
         return "no effect could be measured"
-    return f"{c.effect:+.4g} ({c.confidence:.1%} interval {c.low:+.4g} to {c.high:+.4g})"
+    return f"{c.effect:+.3g} ({100 * c.confidence:.3g} % interval {c.low:+.3g} to {c.high:+.3g})"
 
 
 def _mean(values: Sequence[float]) -> float:

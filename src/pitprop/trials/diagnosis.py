@@ -163,7 +163,7 @@ def diagnose(
         folder=folder,
         collapsed=True,
         findings=findings,
-        conclusion=conclude(plan, screen, confirm, failing, remaining),
+        conclusion=conclude(plan, screen, confirm, findings, failing, remaining),
         plan=plan,
         fork=fork,
         screen=screen,

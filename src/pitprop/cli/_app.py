@@ -1,0 +1,21 @@
+"""The application that the verbs register with, and the options that they share."""
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+import pitprop
+from pitprop.records import Severity
+
+FOUND, INTERRUPTED = 1, 130
+SEVERITIES: tuple[Severity, ...] = ("note", "warning", "failure")
+
+app = App(
+    name="pitprop",
+    help="Find out why a network's training collapsed, by controlled experiment, and prove the fix.",
+    version=lambda: pitprop.__version__,
+)
+
+Json = Annotated[bool, Parameter(negative=(), help="Print one JSON document instead of text.")]
+Allow = Annotated[tuple[str, ...], Parameter(negative=(), help="Findings to leave out: RULE or RULE@SITE; repeatable.")]
+Knobs = Annotated[tuple[str, ...], Parameter(negative=(), help="NAME=VALUE: a knob of the recipe; repeatable.")]

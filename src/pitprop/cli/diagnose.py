@@ -1,0 +1,50 @@
+"""`pitprop diagnose`: the main job."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from pitprop.cli._app import FOUND, Json, Knobs, app
+from pitprop.cli._recipes import folder_name, pairs, reference_of
+from pitprop.cli._say import progress_bar, say
+
+
+@app.command
+def diagnose(
+    recipe: str,
+    /,
+    *,
+    knob: Knobs = (),
+    seeds: int = 5,
+    workers: int | None = None,
+    out: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Find the cause of a collapse by controlled trials, and the remedy that works.
+
+    Watches the recipe's run; where it collapses, forks it before the onset, runs candidate interventions on the same
+    seeds and batches, confirms the winners on fresh seeds, and writes a report.
+
+    Args:
+        recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
+        seeds: Fresh seeds of the confirming round.
+        workers: Processes; by default one per core.
+        out: Folder for traces, runs and the report; by default runs/NAME. A second call resumes there.
+    """
+    from pitprop import report as reports
+    from pitprop.trials import diagnose as diagnose_
+
+    reference = reference_of(recipe)
+    folder = out or Path("runs") / folder_name(recipe)
+    with progress_bar(quiet=json) as progress:
+        diagnosis = diagnose_(
+            reference, knobs=pairs(knob), seeds=seeds, workers=workers, folder=folder, progress=progress
+        )
+    built = reports.build(folder)
+    page = reports.write(built, folder / "report.html")
+    if json:
+        print(reports.to_json(built))
+    else:
+        reports.to_text(built, Console())
+        say(f"\nThe report: [bold]{page}[/bold]")
+    return FOUND if diagnosis.collapsed else 0

@@ -1,0 +1,63 @@
+"""Verbs that build a model: `check` and `case`."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pitprop.cli._app import FOUND, Json, Knobs, app
+from pitprop.cli._recipes import pairs, reference_of
+from pitprop.cli._say import escape, print_json, progress_bar, say
+
+
+@app.command
+def check(recipe: str, /, *, knob: Knobs = (), seed: int = 0, json: Json = False) -> int:
+    """Ask a model the questions worth asking before training, on one batch.
+
+    Args:
+        recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
+        seed: Seed to build the model with.
+    """
+    from pitprop.trials.preflight import check_recipe
+
+    findings = check_recipe(reference_of(recipe), pairs(knob), seed)
+    if json:
+        print_json({"recipe": recipe, "findings": [dataclasses.asdict(f) for f in findings]})
+    else:
+        for finding in findings:
+            say(f"[bold]{finding.severity}[/bold] {finding.rule} at {escape(finding.site)}")
+            say(f"  {escape(finding.message)}")
+        if not findings:
+            say("Nothing found.")
+    return FOUND if any(f.severity == "failure" for f in findings) else 0
+
+
+@app.command
+def case(name: str, /, *, claims: bool = False, out: Path | None = None, json: Json = False) -> int:
+    """Reproduce one of the published collapses as a whole system, with its remedies.
+
+    Args:
+        name: Name of the case (`pitprop list cases`).
+        claims: Judge every claim of the original post-mortem, each by its trial.
+        out: Folder for what the case writes; by default runs/NAME-case.
+    """
+    from pitprop.cases import by_name
+
+    found = by_name(name)
+    module, _, attribute = found.run.partition(":")
+    folder = out or Path("runs") / f"{name}-case"
+    with progress_bar(quiet=json) as progress:
+        result = getattr(importlib.import_module(module), attribute)(folder, claims=claims, progress=progress)
+    if json:
+        print_json({"case": name, "rows": [list(row) for row in result.rows], "files": [str(f) for f in result.files]})
+        return 0
+    table = Table(title=found.title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    for row in result.rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    Console().print(table)
+    for file in result.files:
+        say(f"  [dim]{file}[/dim]")
+    say(f"Its cause, by trial: pitprop diagnose {name}")
+    return 0

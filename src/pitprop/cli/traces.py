@@ -1,0 +1,81 @@
+"""Verbs that read a run folder and need no model: `detect`, `report`, `export`."""
+
+import dataclasses
+from pathlib import Path
+
+from rich.console import Console
+
+from pitprop.cli._app import FOUND, SEVERITIES, Allow, Json, app
+from pitprop.cli._say import escape, print_json, say
+from pitprop.records import Severity
+
+
+@app.command
+def detect(
+    run: Path, /, *, allow: Allow = (), fail_on: Severity = "failure", rule: tuple[str, ...] = (), json: Json = False
+) -> int:
+    """Read a trace again and say what is wrong with the run.
+
+    Args:
+        run: Folder of the run.
+        fail_on: Lowest severity that makes the exit code 1.
+        rule: Only these rules; repeatable.
+    """
+    from pitprop.rules import RULES, by_name
+    from pitprop.rules import detect as detect_
+    from pitprop.trace import Reader
+
+    with Reader(run) as trace:
+        findings = detect_(trace.rows(), tuple(by_name(name) for name in rule) or RULES, allow=allow)
+        steps = trace.last_step
+    if json:
+        print_json({"run": str(run), "last_step": steps, "findings": [dataclasses.asdict(f) for f in findings]})
+    elif not findings:
+        say(f"Nothing found in {run} (last step {steps}).")
+    else:
+        for finding in sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.onset)):
+            say(
+                f"[bold]{finding.severity}[/bold] {finding.rule} at {escape(finding.site)}, onset {finding.onset}, ",
+                "",
+            )
+            say(f"detected {finding.detected}\n  {escape(finding.message)}")
+            say(f"  [dim]explain: pitprop explain {finding.rule}; allow: --allow {finding.rule}[/dim]")
+    worst = max((SEVERITIES.index(f.severity) for f in findings), default=-1)
+    return FOUND if worst >= SEVERITIES.index(fail_on) else 0
+
+
+@app.command
+def report(run: Path, /, *, out: Path | None = None, allow: Allow = (), json: Json = False) -> int:
+    """Write the report of a run from its folder alone.
+
+    Args:
+        run: Folder of a watched run or of a diagnosis.
+        out: HTML file; by default report.html in the folder.
+    """
+    from pitprop import report as reports
+
+    built = reports.build(run, allow=allow)
+    if json:
+        print(reports.to_json(built))
+        return 0
+    reports.to_text(built, Console())
+    say(f"\nThe report: [bold]{reports.write(built, out or run / 'report.html')}[/bold]")
+    return 0
+
+
+@app.command
+def export(run: Path, to: Path, /, *, json: Json = False) -> int:
+    """Write a trace as one Parquet table (step, indicator, site, value).
+
+    Args:
+        run: Folder of the run.
+        to: Parquet file to write.
+    """
+    from pitprop.trace import export_parquet
+
+    export_parquet(run, to)
+    if json:
+        print_json({"run": str(run), "parquet": str(to)})
+    else:
+        say(f"Written: [bold]{to}[/bold]")
+    return 0
