@@ -101,7 +101,7 @@ def test_an_interval_without_ends_is_drawn_as_far_as_it_is_known(low: float):
         (show(-math.inf), "−∞"),
         (show(None), "not measured"),
         (show(0.0, sign=True), "0"),
-        (show(-0.00012346), "−0.0001235"),
+        (show(-0.00012346), "−0.00012"),
         (show(1200.0), "1200"),
         (show(3.0, sign=True), "+3"),
         (span(-0.5, math.nan), "[−0.5, undefined]"),

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal, Protocol
 
-from pitprop.records import Finding, Row, Severity
+from pitprop.records import RUN, Finding, Row, Severity
 
 Shelf = Literal["preview", "stable"]
 
@@ -32,3 +32,8 @@ class Rule(Protocol):
     def init(self) -> Any: ...
 
     def update(self, state: Any, row: Row) -> tuple[Any, Finding | None]: ...
+
+
+def at(site: str) -> str:
+    """` at SITE` for a message; nothing for the run as a whole, which is no place."""
+    return "" if site == RUN else f" at {site}"

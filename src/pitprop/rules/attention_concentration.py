@@ -56,7 +56,7 @@ from pitprop.rules._online import (
     shifted,
     since_start,
 )
-from pitprop.rules._rule import Shelf
+from pitprop.rules._rule import Shelf, at
 
 
 class State(NamedTuple):
@@ -113,7 +113,7 @@ class AttentionConcentration:
             site=row.site,
             onset=onset,
             detected=row.step,
-            message=f"{seen} at {row.site} {since}; a few keys carry the mass, which may be what the head is for.",
+            message=f"{seen}{at(row.site)} {since}; a few keys carry the mass, which may be what the head is for.",
             evidence={k: row.values[k] for k in self.reads if k in row.values},
             remedies=self.remedies,
         )

@@ -44,7 +44,7 @@ from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
-from pitprop.rules._rule import Shelf
+from pitprop.rules._rule import Shelf, at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class AttentionUniformity:
             site=row.site,
             onset=state.onset,
             detected=row.step,
-            message=f"attention {how} (normalised entropy {entropy:.4f}) at {row.site}; "
+            message=f"attention {how} (normalised entropy {entropy:.4f}){at(row.site)}; "
             "it averages over the keys, which may be all the task needs.",
             evidence={"attention_entropy": entropy},
             remedies=self.remedies,

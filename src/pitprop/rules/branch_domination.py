@@ -42,7 +42,7 @@ from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
-from pitprop.rules._rule import Shelf
+from pitprop.rules._rule import Shelf, at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class BranchDomination:
             site=row.site,
             onset=state.onset,
             detected=row.step,
-            message=f"the branch is {ratio:.3g} times as long as its stream at {row.site} {since}; "
+            message=f"the branch is {ratio:.3g} times as long as its stream{at(row.site)} {since}; "
             f"a normalised head sends about {kept:.1%} of the gradient past it.",
             evidence={"branch_ratio": ratio, "predicted_gradient_share": kept},
             remedies=self.remedies,

@@ -45,7 +45,7 @@ from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import PATIENCE, Shift, follow, new_shift, shifted
-from pitprop.rules._rule import Shelf
+from pitprop.rules._rule import Shelf, at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class GradientExplosion:
             onset=onset,
             detected=row.step,
             message=f"gradient norm {norm:.2g} is {norm / reference:.0f} times the whole network's during the warm-up "
-            f"({reference:.2g}) at {row.site} since step {onset}; the step size was chosen for another gradient.",
+            f"({reference:.2g}){at(row.site)} since step {onset}; the step size was chosen for another gradient.",
             evidence={"gradient_norm": norm, "whole_norm_reference": reference, "growth": norm / reference},
             remedies=self.remedies,
         )

@@ -56,7 +56,7 @@ from pitprop.rules._online import (
     shifted,
     since_start,
 )
-from pitprop.rules._rule import Shelf
+from pitprop.rules._rule import Shelf, at
 
 SMALLEST = 1e-45
 """Smallest positive float32: what an exactly zero share is taken for on the log scale."""
@@ -117,7 +117,7 @@ class GradientVanishingAtSite:
             site=row.site,
             onset=onset,
             detected=row.step,
-            message=f"{seen} at {row.site} {since}, while other sites have gradient; what is here no longer learns.",
+            message=f"{seen}{at(row.site)} {since}, while other sites have gradient; what is here no longer learns.",
             evidence=evidence,
             remedies=self.remedies,
         )

@@ -45,7 +45,7 @@ from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import NAN, WARM_UP, Persistence, persist
-from pitprop.rules._rule import Shelf
+from pitprop.rules._rule import Shelf, at
 
 
 class State(NamedTuple):
@@ -99,7 +99,7 @@ class LossPlateauAtFloor:
             site=row.site,
             onset=at_floor.onset,
             detected=row.step,
-            message=f"loss {level:.4g} is at the floor {state.floor:.4g} of a predictor without input "
+            message=f"loss {level:.4g} is at the floor {state.floor:.4g} of a predictor without input{at(row.site)} "
             f"since step {at_floor.onset}; the network has learned the marginal and nothing else.",
             evidence={"loss_median": level, "loss_floor": state.floor, "rows_to_reach_it": float(reached)},
             remedies=self.remedies,

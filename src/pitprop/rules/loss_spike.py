@@ -45,7 +45,7 @@ from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import NAN, WARM_UP, Persistence, persist, robust
-from pitprop.rules._rule import Shelf
+from pitprop.rules._rule import Shelf, at
 
 
 class State(NamedTuple):
@@ -107,7 +107,7 @@ class LossSpike:
             site=row.site,
             onset=onset,
             detected=row.step,
-            message=f"loss {loss:.3g} is {loss / before:.2g} times the {before:.3g} before "
+            message=f"loss {loss:.3g} is {loss / before:.2g} times the {before:.3g} before{at(row.site)} "
             f"since step {onset} and did not recover in {state.spike.count} rows; the weights moved somewhere worse.",
             evidence={"loss": loss, "loss_before": before, "longest_recovery_rows": float(state.longest)},
             remedies=self.remedies,

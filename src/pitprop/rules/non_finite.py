@@ -40,7 +40,7 @@ from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import Persistence, persist
-from pitprop.rules._rule import Shelf
+from pitprop.rules._rule import Shelf, at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class NonFinite:
             site=row.site,
             onset=onset,
             detected=row.step,
-            message=f"{what} is {value}{'' if row.site == RUN else f' at {row.site}'} since step {onset}; "
+            message=f"{what} is {value}{at(row.site)} since step {onset}; "
             "every weight that a step from it touches is lost.",
             evidence={what: value},
             remedies=self.remedies,

@@ -50,7 +50,7 @@ from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
-from pitprop.rules._rule import Shelf
+from pitprop.rules._rule import Shelf, at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class OutputDuplication:
             site=row.site,
             onset=state.onset,
             detected=row.step,
-            message=f"{' and '.join(seen)} {since}; the network answers every input alike.",
+            message=f"{' and '.join(seen)}{at(row.site)} {since}; the network answers every input alike.",
             evidence={k: row.values[k] for k in self.reads if k in row.values},
             remedies=self.remedies,
         )

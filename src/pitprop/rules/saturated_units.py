@@ -57,7 +57,7 @@ from pitprop.rules._online import (
     shifted,
     since_start,
 )
-from pitprop.rules._rule import Shelf
+from pitprop.rules._rule import Shelf, at
 
 
 class State(NamedTuple):
@@ -113,7 +113,7 @@ class SaturatedUnits:
             site=row.site,
             onset=onset,
             detected=row.step,
-            message=f"{share:.0%} of the units are saturated at {row.site} {since}; {meaning}.",
+            message=f"{share:.0%} of the units are saturated{at(row.site)} {since}; {meaning}.",
             evidence=evidence,
             remedies=self.remedies,
         )

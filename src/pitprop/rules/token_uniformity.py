@@ -59,7 +59,7 @@ from pitprop.rules._online import (
     shifted,
     since_start,
 )
-from pitprop.rules._rule import Shelf
+from pitprop.rules._rule import Shelf, at
 
 RESOLUTION = 2.0**-23
 """Smallest 1 - cosine that float32 can tell from 0."""
@@ -121,7 +121,7 @@ class TokenUniformity:
             site=row.site,
             onset=onset,
             detected=row.step,
-            message=f"two tokens differ by {apart:.1%} of their length{relative} at {row.site} {since}; "
+            message=f"two tokens differ by {apart:.1%} of their length{relative}{at(row.site)} {since}; "
             "attention above it has little to select from.",
             evidence=evidence,
             remedies=self.remedies,

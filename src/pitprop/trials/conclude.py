@@ -77,10 +77,13 @@ def conclude(
     # A change that also removes the finding beats one that only moves the metric further.
     best, *others = cured or confirmed
     measured = (
-        f"with {best.changes}, {plan.metric} goes from {_mean(best.control):.4g} to {_mean(best.treated):.4g}, a "
+        f"with {best.changes}, {plan.metric} goes from {_mean(best.control):.3g} to {_mean(best.treated):.3g}, a "
         f"difference of {_effect(best)} over {len(best.seeds)} fresh seeds"
     )
-    alike = f" Confirmed as well, each by itself: {', '.join(c.arm for c in others)}." if others else ""
+    arms = {arm.name: arm for arm in plan.arms}
+    acts, how = _mechanism(cured, arms, findings)
+    others = [c.arm for c in others if c.arm != acts]
+    alike = how + (f" Confirmed as well, each by itself: {', '.join(others)}." if others else "")
     if not cured:
         return Conclusion(
             statement=f"The best change found helps without removing the collapse ({_failure(failing)}): {measured}, "
@@ -90,7 +93,7 @@ def conclude(
             exonerated=exonerated,
             next=f"Keep {best.changes}, and diagnose the recipe again with it: something else holds the collapse up.",
         )
-    cause = blame(next(arm for arm in plan.arms if arm.name == best.arm), plan.knobs)
+    cause = blame(arms[best.arm], plan.knobs)
     return Conclusion(
         statement=f"{_capital(cause)} causes the collapse ({_failure(failing)}): {measured}. A watched run with that "
         f"change no longer shows the failure.{alike}{innocent}",
@@ -101,19 +104,17 @@ def conclude(
     )
 
 
-def _mechanism(
-    cured: Sequence[Comparison], arms: Mapping[str, Arm], findings: Sequence[Finding]
-) -> tuple[str, str] | None:
-    """The arm that takes away only what a finding describes, at its site, and cures; with the sentence that says so."""
+def _mechanism(cured: Sequence[Comparison], arms: Mapping[str, Arm], findings: Sequence[Finding]) -> tuple[str, str]:
+    """The first arm that cures by taking away only what a finding describes, at its site, and the sentence about it."""
     for c in cured:
         for change in arms[c.arm].interventions:
             for finding in findings:
                 if getattr(change, "path", None) == finding.site:
                     return c.arm, (
-                        f"How it acts is in the trace: {finding.rule} at {finding.site} from step {finding.onset}; taking "
-                        f"away only that ({c.changes}) cures as well, {_effect(c)}."
+                        f" How it acts is in the trace: {finding.rule} at {finding.site} from step {finding.onset}; "
+                        f"taking away only that ({c.changes}) cures as well, {_effect(c)}."
                     )
-    return None
+    return "", ""
 
 
 def blame(arm: Arm, knobs: Mapping[str, Any]) -> str:
