@@ -146,13 +146,14 @@ def trial_content(hostile: bool = False) -> dict:
             ),
         ],
         "conclusion": {
-            "statement": "The knob `bottleneck` = 'sum_tanh' causes the collapse (output-duplication at <run> from "
+            "statement": "The knob `bottleneck` = 'sum_tanh' causes the collapse (output-duplication from "
             "step 148): with bottleneck=mean, output_uniqueness goes from 0.0212 to 0.9492. In a watched run with that "
             "change the failure is gone.",
             "cause": "the knob `bottleneck` = 'sum_tanh'",
             "remedy": arm,
             "exonerated": ["uniform attention", "gate=elementwise"],
             "next": "Try the remedy over the whole length of a run.",
+            "mechanism": "saturated-units at neck.squash from step 0",
         },
         "failed": [{"arm": "learning rate x 10", "seed": 1, "error": "ValueError: loss is NaN at step 31"}],
         "wall_s": 171.4,

@@ -56,7 +56,7 @@ def test_the_first_screen_answers_what_why_what_helps_and_how_sure(report: Repor
     assert head.tone == "failure"
     assert head.statement == "The knob `bottleneck` = 'sum_tanh' causes the collapse; bottleneck=mean helps."
     assert head.happened.startswith("Outputs differ by")
-    assert head.why == "The knob `bottleneck` = 'sum_tanh'"
+    assert head.why == ("The knob `bottleneck` = 'sum_tanh', by way of saturated-units at neck.squash from step 0")
     assert head.fixes.startswith("bottleneck=mean")
     assert head.sure == (
         "output_uniqueness 0.0212 → 0.949: effect +0.928, 95 % interval [+0.886, +0.97], 5 seeds, "
@@ -85,7 +85,12 @@ def test_without_a_trial_the_report_holds_findings_only(tmp_path: Path):
 def test_an_unsettled_diagnosis_says_so(tmp_path: Path):
     folder = run_folder(tmp_path / "run")
     content = trial_content()
-    content["conclusion"] |= {"cause": None, "remedy": None, "statement": "Inconclusive: p = 0.5 is too much. More."}
+    content["conclusion"] |= {
+        "cause": None,
+        "remedy": None,
+        "mechanism": None,
+        "statement": "Inconclusive: p = 0.5 is too much. More.",
+    }
     (folder / "trial.json").write_text(json.dumps(content))
     report = build(folder)
     assert report.headline.statement == "Inconclusive: p = 0.5 is too much."
@@ -102,6 +107,7 @@ def test_a_diagnosis_that_made_no_trial(tmp_path: Path):
         "remedy": None,
         "exonerated": [],
         "next": "",
+        "mechanism": None,
     }
     (folder / "trial.json").write_text(json.dumps(content))
     page = to_html(build(folder))

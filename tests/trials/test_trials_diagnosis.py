@@ -209,9 +209,10 @@ def test_the_mechanism_is_told_where_a_cure_takes_away_only_what_a_finding_descr
     findings = [*FAILING, finding("saturated-units", "neck.squash", "warning")]
     confirm = [comparison("two", 0.9, "better"), comparison("unsquashed", 0.5, "better")]
     cured = {"two": [], "unsquashed": []}
-    told = conclude(plan, confirm, confirm, findings, FAILING, cured).statement
-    assert "How it acts is in the trace: saturated-units at neck.squash" in told
-    assert "Confirmed as well" not in told
+    told = conclude(plan, confirm, confirm, findings, FAILING, cured)
+    assert told.mechanism == "saturated-units at neck.squash from step 0"
+    assert f"How it acts is in the trace: {told.mechanism}" in told.statement
+    assert "Confirmed as well" not in told.statement
     assert "How it acts" not in conclude(plan, confirm, confirm, FAILING, FAILING, cured).statement
 
 

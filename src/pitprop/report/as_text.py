@@ -15,7 +15,7 @@ from pitprop.report.value import Diagnosis, Report
 from pitprop.report.wording import sentence, show, span
 
 MAX_RULES = 6
-MAX_TRIALS = 8
+MAX_TRIALS = 12
 MAX_NOTES = 2
 PLOT = 19
 """Characters that an interval is drawn in."""

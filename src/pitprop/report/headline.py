@@ -76,7 +76,8 @@ def _diagnosed(findings: Sequence[Finding], diagnosis: Diagnosis) -> Headline:
         tone=_tone(findings),
         statement=statement,
         happened=sentence(findings[0].message) if findings else "No rule speaks about this run.",
-        why=sentence(conclusion.cause or "not established."),
+        why=sentence(conclusion.cause or "not established.")
+        + (f", by way of {conclusion.mechanism}" if conclusion.mechanism else ""),
         fixes=fixes,
         sure=effect(trial) if trial else conclusion.next,
     )

@@ -53,6 +53,7 @@ def _diagnosis(content: Any) -> Diagnosis:
             remedy=said("remedy", str | None),
             exonerated=said.all("exonerated", str),
             next=said("next", str),
+            mechanism=said("mechanism", str | None),
         ),
         failed=get.all("failed", Mapping) if "failed" in content else (),
         wall_s=_number(get("wall_s")),

@@ -94,6 +94,8 @@ class Conclusion:
     """Suspects that a trial cleared."""
     next: str
     """What would settle what is still open, or what to do now."""
+    mechanism: str | None = None
+    """The finding through which the cause acts, where a trial showed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

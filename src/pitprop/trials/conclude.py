@@ -30,6 +30,8 @@ class Conclusion:
     """Arms that made no difference within the margin, or made it worse."""
     next: str
     """What to do now, or what would settle it."""
+    mechanism: str | None = None
+    """The finding through which the cause acts, where taking away only that cured as well."""
 
 
 def winners(screen: Sequence[Comparison], plan: Plan) -> list[str]:
@@ -81,7 +83,7 @@ def conclude(
         f"difference of {_effect(best)} over {len(best.seeds)} fresh seeds"
     )
     arms = {arm.name: arm for arm in plan.arms}
-    acts, how = _mechanism(cured, arms, findings)
+    acts, mechanism, how = _mechanism(cured, arms, findings)
     others = [c.arm for c in others if c.arm != acts]
     alike = how + (f" Confirmed as well, each by itself: {', '.join(others)}." if others else "")
     if not cured:
@@ -101,20 +103,24 @@ def conclude(
         remedy=best.changes,
         exonerated=exonerated,
         next=f"Train with {best.changes}.",
+        mechanism=mechanism,
     )
 
 
-def _mechanism(cured: Sequence[Comparison], arms: Mapping[str, Arm], findings: Sequence[Finding]) -> tuple[str, str]:
-    """The first arm that cures by taking away only what a finding describes, at its site, and the sentence about it."""
+def _mechanism(
+    cured: Sequence[Comparison], arms: Mapping[str, Arm], findings: Sequence[Finding]
+) -> tuple[str, str | None, str]:
+    """The first arm that cures by taking away only what a finding describes; the finding, and the sentence about it."""
     for c in cured:
         for change in arms[c.arm].interventions:
             for finding in findings:
                 if getattr(change, "path", None) == finding.site:
-                    return c.arm, (
-                        f" How it acts is in the trace: {finding.rule} at {finding.site} from step {finding.onset}; "
-                        f"taking away only that ({c.changes}) cures as well, {_effect(c)}."
+                    mechanism = f"{finding.rule} at {finding.site} from step {finding.onset}"
+                    sentence = (
+                        f" How it acts is in the trace: {mechanism}; taking away only that ({c.changes}) cures as well"
                     )
-    return "", ""
+                    return c.arm, mechanism, f"{sentence}, {_effect(c)}."
+    return "", None, ""
 
 
 def blame(arm: Arm, knobs: Mapping[str, Any]) -> str:
