@@ -4,7 +4,6 @@ python docs/generate.py           write them
 python docs/generate.py --check   fail when a page on disk differs
 """
 
-import sys
 from pathlib import Path
 
 from pitprop.catalogue import KINDS, Entry, entries
