@@ -165,7 +165,7 @@ def test_export(collapsed_run, tmp_path, capsys):
 
 
 OPTIONS = {
-    "case": "--claims --json --out NAME",
+    "case": "--claims --diagnose --json --out NAME",
     "check": "--json --knob --seed RECIPE",
     "detect": "--allow --fail-on --json --rule RUN",
     "diagnose": "--json --knob --out --seeds --workers RECIPE",

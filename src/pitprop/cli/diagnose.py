@@ -1,12 +1,22 @@
 """`pitprop diagnose`: the main job."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from pitprop.cli._app import FOUND, Json, Knobs, app
 from pitprop.cli._recipes import folder_name, pairs, reference_of
 from pitprop.cli._say import progress_bar, say
+
+if TYPE_CHECKING:
+    from pitprop.report import Report
+
+SEEDS = 5
+"""Seeds of the confirming round."""
+
+PAGE = "report.html"
 
 
 @app.command
@@ -15,7 +25,7 @@ def diagnose(
     /,
     *,
     knob: Knobs = (),
-    seeds: int = 5,
+    seeds: int = SEEDS,
     workers: int | None = None,
     out: Path | None = None,
     json: Json = False,
@@ -32,19 +42,32 @@ def diagnose(
         out: Folder for traces, runs and the report; by default runs/NAME. A second call resumes there.
     """
     from pitprop import report as reports
-    from pitprop.trials import diagnose as diagnose_
 
-    reference = reference_of(recipe)
     folder = out or Path("runs") / folder_name(recipe)
-    with progress_bar(quiet=json) as progress:
-        diagnosis = diagnose_(
-            reference, knobs=pairs(knob), seeds=seeds, workers=workers, folder=folder, progress=progress
-        )
-    built = reports.build(folder)
-    page = reports.write(built, folder / "report.html")
+    collapsed, built = find_cause(reference_of(recipe), folder, pairs(knob), seeds, workers, quiet=json)
     if json:
         print(reports.to_json(built))
     else:
         reports.to_text(built, Console())
-        say(f"\nThe report: [bold]{page}[/bold]")
-    return FOUND if diagnosis.collapsed else 0
+        say(f"\nThe report: [bold]{folder / PAGE}[/bold]")
+    return FOUND if collapsed else 0
+
+
+def find_cause(
+    reference: str,
+    folder: Path,
+    knobs: Mapping[str, str],
+    seeds: int = SEEDS,
+    workers: int | None = None,
+    *,
+    quiet: bool,
+) -> "tuple[bool, Report]":
+    """Diagnose into `folder` behind a progress bar and write the page; whether it collapsed, and the report."""
+    from pitprop import report as reports
+    from pitprop.trials import diagnose as diagnose_
+
+    with progress_bar(quiet=quiet) as progress:
+        found = diagnose_(reference, knobs=knobs, seeds=seeds, workers=workers, folder=folder, progress=progress)
+    built = reports.build(folder)
+    reports.write(built, folder / PAGE)
+    return found.collapsed, built

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json as json_
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 from pitprop.cli._app import FOUND, Json, Knobs, app
 from pitprop.cli._recipes import pairs, reference_of
 from pitprop.cli._say import escape, print_json, progress_bar, say
+from pitprop.cli.diagnose import PAGE, find_cause
 
 
 @app.command
@@ -35,14 +37,18 @@ def check(recipe: str, /, *, knob: Knobs = (), seed: int = 0, json: Json = False
 
 
 @app.command
-def case(name: str, /, *, claims: bool = False, out: Path | None = None, json: Json = False) -> int:
-    """Reproduce one of the published collapses as a whole system, with its remedies.
+def case(
+    name: str, /, *, claims: bool = False, diagnose: bool = True, out: Path | None = None, json: Json = False
+) -> int:
+    """Reproduce one of the published collapses as a whole system, with its remedies, and find its cause.
 
     Args:
         name: Name of the case (`pitprop list cases`).
         claims: Judge every claim of the original post-mortem, each by its trial.
+        diagnose: Also find the cause by trials, as `pitprop diagnose NAME` does.
         out: Folder for what the case writes; by default runs/NAME-case.
     """
+    from pitprop import report as reports
     from pitprop.cases import by_name
 
     found = by_name(name)
@@ -50,14 +56,21 @@ def case(name: str, /, *, claims: bool = False, out: Path | None = None, json: J
     folder = out or Path("runs") / f"{name}-case"
     with progress_bar(quiet=json) as progress:
         result = getattr(importlib.import_module(module), attribute)(folder, claims=claims, progress=progress)
+    if not json:
+        table = Table(title=found.title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        for row in result.rows:
+            table.add_row(*(escape(str(cell)) for cell in row))
+        Console().print(table)
+        for file in result.files:
+            say(f"  [dim]{file}[/dim]")
+    document = {"case": name, "rows": [list(row) for row in result.rows], "files": [str(f) for f in result.files]}
+    if diagnose:
+        _, built = find_cause(found.recipe, folder / "diagnosis", {}, quiet=json)
+        document["diagnosis"] = json_.loads(reports.to_json(built))
+        if not json:
+            say("")
+            reports.to_text(built, Console())
+            say(f"\nThe report: [bold]{folder / 'diagnosis' / PAGE}[/bold]")
     if json:
-        print_json({"case": name, "rows": [list(row) for row in result.rows], "files": [str(f) for f in result.files]})
-        return 0
-    table = Table(title=found.title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-    for row in result.rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
-    Console().print(table)
-    for file in result.files:
-        say(f"  [dim]{file}[/dim]")
-    say(f"Its cause, by trial: pitprop diagnose {name}")
+        print_json(document)
     return 0
