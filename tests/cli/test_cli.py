@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 import textwrap
 
 import pytest
@@ -93,6 +94,7 @@ BAD = {
     "not a recipe": (lambda tmp: f"{write(tmp / 'b.py', 'recipe = 1')}:recipe", "int"),
     "raises on import": (lambda tmp: f"{write(tmp / 'c.py', 'import no_such_thing')}:recipe", "no_such_thing"),
     "neither": (lambda tmp: "model_mergin", "model_merging"),
+    "only a file": (lambda tmp: "recipes.py", "recipes.py:recipe"),
 }
 
 
@@ -123,6 +125,51 @@ def test_a_recipe_that_raises_while_building(tmp_path, capsys):
     )
     assert main(["diagnose", f"{path}:recipe", "--out", str(tmp_path / "out")]) == 2
     assert "the data set is on another machine" in capsys.readouterr().err
+
+
+def test_check_says_what_it_sees_and_fails_on_request(capsys):
+    small = ["check", "model_merging", "--knob", "d_model=20"]
+    assert main(small) == 0
+    assert "warning saturated-at-initialisation at neck.squash" in capsys.readouterr().out
+    assert main([*small, "--fail-on", "warning", "--json"]) == 1
+    assert strict(capsys.readouterr().out)["findings"][0]["site"] == "neck.squash"
+
+
+def test_a_model_that_cannot_step_cannot_be_checked(capsys):
+    assert main(["check", "model_merging", "--knob", "d_model=7"]) == 2
+    err = capsys.readouterr().err
+    assert "RuntimeError" in err and "Traceback" not in err
+
+
+def test_a_bug_of_ours_does_not_look_like_a_finding(monkeypatch, capsys):
+    monkeypatch.setattr("pitprop.catalogue.entries", lambda kind: 1 / 0)
+    assert main(["list", "rules"]) == 70
+    assert "bug in pitprop" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith("pitprop.trials") and "progress" not in name]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["check", "model_merging"]) == 2
+    assert "pip install 'pitprop[torch]'" in capsys.readouterr().err
+
+
+def test_an_interrupt_says_what_is_kept(monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pitprop.cli.diagnose.find_cause", interrupt)
+    monkeypatch.setattr("pitprop.catalogue.entries", interrupt)
+    assert main(["diagnose", "model_merging"]) == 130
+    assert "goes on from there" in capsys.readouterr().err
+    assert main(["list"]) == 130
+    assert "goes on" not in capsys.readouterr().err
+
+
+def test_usage_errors_are_json_too(capsys):
+    assert main(["detect", "--jsn", "x", "--json"]) == 2
+    assert "error" in strict(capsys.readouterr().out)
 
 
 def test_no_such_run(tmp_path, capsys):
@@ -166,7 +213,7 @@ def test_export(collapsed_run, tmp_path, capsys):
 
 OPTIONS = {
     "case": "--claims --diagnose --json --out NAME",
-    "check": "--json --knob --seed RECIPE",
+    "check": "--fail-on --json --knob --seed RECIPE",
     "detect": "--allow --fail-on --json --rule RUN",
     "diagnose": "--json --knob --out --seeds --workers RECIPE",
     "explain": "--json NAME",

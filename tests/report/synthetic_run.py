@@ -154,7 +154,21 @@ def trial_content(hostile: bool = False) -> dict:
             "exonerated": ["uniform attention", "gate=elementwise"],
             "next": "Try the remedy over the whole length of a run.",
             "mechanism": "saturated-units at neck.squash from step 0",
+            "inert": ["clip=1"],
         },
+        "guards": [
+            {
+                "arm": arm,
+                "metric": "merged_accuracy",
+                "control": [0.9, 0.8],
+                "treated": [0.7, 0.6],
+                "effect": -0.2,
+                "low": -0.25,
+                "high": -0.15,
+                "seeds": [0, 1],
+            }
+        ],
+        "references": {"constant mean": {"merged_accuracy": 0.938}},
         "failed": [{"arm": "learning rate x 10", "seed": 1, "error": "ValueError: loss is NaN at step 31"}],
         "wall_s": 171.4,
     }

@@ -110,7 +110,10 @@ def test_a_diagnosis_that_made_no_trial(tmp_path: Path):
         "mechanism": None,
     }
     (folder / "trial.json").write_text(json.dumps(content))
-    page = to_html(build(folder))
+    report = build(folder)
+    assert report.headline.statement == "Nothing collapsed."
+    assert not (report.headline.happened or report.headline.why or report.headline.fixes or report.headline.sure)
+    page = to_html(report)
     assert "No comparison was made." in page and "Plan and proof" not in page
 
 

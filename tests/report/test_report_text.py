@@ -41,6 +41,21 @@ def test_one_screen_says_it_all(report: Report):
     assert lines[-1].startswith("again: pitprop diagnose model_merging --seeds 5")
 
 
+def test_what_the_remedy_costs_stands_beside_it(report: Report):
+    text = printed(report)
+    assert "beside it: merged_accuracy 0.85 → 0.65, [−0.25, −0.15]" in text
+    assert "reference: constant mean: merged_accuracy 0.938" in text
+    assert "never acted, so not tested: clip=1" in text
+    assert "next: Try the remedy" in text
+
+
+@pytest.mark.parametrize("width", [72, 80, 100, 140])
+def test_the_verdict_is_readable_at_any_width(report: Report, width: int):
+    text = printed(report, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "better" in text and "inconclusive" in text and "verdict" in text
+
+
 def test_an_arm_stands_once_with_its_confirming_round(report: Report):
     row = [line for line in printed(report).splitlines() if line.startswith("bottleneck=mean")]
     assert len(row) == 1 and row[0].split()[1] == "5"

@@ -27,6 +27,17 @@ def test_the_file_is_read_whole(tmp_path: Path):
     assert diagnosis.failed[0]["seed"] == 1
 
 
+def test_an_older_file_is_readable_and_a_newer_one_is_refused(tmp_path: Path):
+    content = trial_content()
+    for later in ("guards", "references", "failed"):
+        del content[later]
+    del content["conclusion"]["mechanism"], content["conclusion"]["inert"]
+    old = trial_file.read(write(tmp_path, content))
+    assert old is not None and old.guards == () and old.conclusion.mechanism is None
+    with pytest.raises(PitpropError, match="its schema is 2"):
+        trial_file.read(write(tmp_path, content | {"schema": 2}))
+
+
 def test_no_file_is_no_diagnosis(tmp_path: Path):
     assert trial_file.read(tmp_path) is None
 

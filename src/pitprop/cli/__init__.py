@@ -1,9 +1,11 @@
 """The command line: verbs only, the work is elsewhere.
 
-Exit codes: 0 nothing to report, 1 findings or a diagnosed collapse, 2 unusable input, 130 interrupted.
+Exit codes: 0 nothing to report, 1 findings or a diagnosed collapse, 2 unusable input, 70 a bug in pitprop, 130
+interrupted.
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 from cyclopts import CycloptsError
@@ -17,22 +19,67 @@ from pitprop.cli._say import escape, print_json
 
 __all__ = ["app", "main"]
 
+CRASHED = 70
+"""EX_SOFTWARE of sysexits.h."""
+
+RESUMABLE = ("diagnose",)
+"""Verbs that keep what an interrupt leaves."""
+
+EXTRAS = {
+    "jinja2": "report",
+    "markdown_it": "report",
+    "markupsafe": "report",
+    "matplotlib": "cases",
+    "pyarrow": "parquet",
+    "safetensors": "torch",
+    "sklearn": "cases",
+    "torch": "torch",
+}
+"""Module -> the extra that brings it."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in arguments
     try:
-        return app(arguments, exit_on_error=False, print_error=True, result_action="return_value") or 0
-    except CycloptsError:
+        return app(arguments, exit_on_error=False, print_error=not as_json, result_action="return_value") or 0
+    except CycloptsError as error:
+        if as_json:
+            print_json({"error": {"seen": str(error), "do": "pitprop --help"}})
         return USAGE
     except PitpropError as error:
-        if "--json" in arguments:
-            print_json({"error": {k: getattr(error, k) for k in ("seen", "means", "do", "allow", "read")}})
-        else:
-            Console(stderr=True).print(
-                Panel(escape(str(error)), title="pitprop", border_style="red", title_align="left")
-            )
-        return error.exit_code
+        return _refuse(error, as_json)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            return _crash()
+        return _refuse(
+            PitpropError(
+                f"`{error.name}` is not installed",
+                means="This verb needs it, and a plain installation of pitprop does not bring it.",
+                do=f"pip install 'pitprop[{EXTRAS[error.name]}]'",
+            ),
+            as_json,
+        )
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; what was done is kept, the same command goes on from there")
+        resumes = arguments[:1] and arguments[0] in RESUMABLE
+        goes_on = "; what was done is kept, the same command goes on from there" if resumes else ""
+        Console(stderr=True).print(f"interrupted{goes_on}")
         return INTERRUPTED
+    except Exception:
+        return _crash()
+
+
+def _refuse(error: PitpropError, as_json: bool) -> int:
+    if as_json:
+        print_json({"error": {k: getattr(error, k) for k in ("seen", "means", "do", "allow", "read")}})
+    else:
+        Console(stderr=True).print(Panel(escape(str(error)), title="pitprop", border_style="red", title_align="left"))
+    return error.exit_code
+
+
+def _crash() -> int:
+    """A bug of ours: the traceback belongs to whoever mends it, and the exit code must not look like a finding's."""
+    traceback.print_exc()
+    Console(stderr=True).print("This is a bug in pitprop, not in your training; please report it with the lines above.")
+    return CRASHED

@@ -14,8 +14,10 @@ app = App(
     name="pitprop",
     help="Find out why a network's training collapsed, by controlled experiment, and prove the fix.",
     version=lambda: pitprop.__version__,
+    suppress_keyboard_interrupt=False,
 )
 
 Json = Annotated[bool, Parameter(negative=(), help="Print one JSON document instead of text.")]
 Allow = Annotated[tuple[str, ...], Parameter(negative=(), help="Findings to leave out: RULE or RULE@SITE; repeatable.")]
 Knobs = Annotated[tuple[str, ...], Parameter(negative=(), help="NAME=VALUE: a knob of the recipe; repeatable.")]
+Rules = Annotated[tuple[str, ...], Parameter(negative=(), help="Only these rules; repeatable.")]

@@ -14,6 +14,10 @@ def reference_of(recipe: str) -> str:
     for known in CASES:
         if known.name == recipe:
             return known.recipe
+    if recipe.endswith(".py"):
+        raise PitpropError(
+            f"`{recipe}` names a file, not a recipe in it", do=f"{recipe}:recipe, where `recipe` is its name"
+        )
     raise PitpropError(
         f"`{recipe}` is neither FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE nor a case",
         do=nearest(recipe, [known.name for known in CASES]),

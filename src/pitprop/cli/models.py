@@ -8,19 +8,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pitprop.cli._app import FOUND, Json, Knobs, app
+from pitprop.cli._app import FOUND, SEVERITIES, Json, Knobs, app
 from pitprop.cli._recipes import pairs, reference_of
 from pitprop.cli._say import escape, print_json, progress_bar, say
 from pitprop.cli.diagnose import PAGE, find_cause
+from pitprop.records import Severity
 
 
 @app.command
-def check(recipe: str, /, *, knob: Knobs = (), seed: int = 0, json: Json = False) -> int:
+def check(recipe: str, /, *, knob: Knobs = (), seed: int = 0, fail_on: Severity = "failure", json: Json = False) -> int:
     """Ask a model the questions worth asking before training, on one batch.
 
     Args:
         recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
         seed: Seed to build the model with.
+        fail_on: Lowest severity that makes the exit code 1.
     """
     from pitprop.trials.preflight import check_recipe
 
@@ -33,7 +35,7 @@ def check(recipe: str, /, *, knob: Knobs = (), seed: int = 0, json: Json = False
             say(f"  {escape(finding.message)}")
         if not findings:
             say("Nothing found.")
-    return FOUND if any(f.severity == "failure" for f in findings) else 0
+    return FOUND if any(SEVERITIES.index(f.severity) >= SEVERITIES.index(fail_on) for f in findings) else 0
 
 
 @app.command

@@ -5,21 +5,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pitprop.cli._app import FOUND, SEVERITIES, Allow, Json, app
+from pitprop.cli._app import FOUND, SEVERITIES, Allow, Json, Rules, app
 from pitprop.cli._say import escape, print_json, say
 from pitprop.records import Severity
 
 
 @app.command
 def detect(
-    run: Path, /, *, allow: Allow = (), fail_on: Severity = "failure", rule: tuple[str, ...] = (), json: Json = False
+    run: Path, /, *, allow: Allow = (), fail_on: Severity = "failure", rule: Rules = (), json: Json = False
 ) -> int:
     """Read a trace again and say what is wrong with the run.
 
     Args:
         run: Folder of the run.
         fail_on: Lowest severity that makes the exit code 1.
-        rule: Only these rules; repeatable.
     """
     from pitprop.rules import RULES, by_name
     from pitprop.rules import detect as detect_

@@ -3,13 +3,13 @@
 import math
 import shlex
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from pitprop.records import Comparison, Finding
-from pitprop.report.headline import mean
+from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.svg import Scale, effect_scale
 from pitprop.report.value import Diagnosis, Report
 from pitprop.report.wording import sentence, show, span
@@ -17,10 +17,11 @@ from pitprop.report.wording import sentence, show, span
 MAX_RULES = 6
 MAX_TRIALS = 12
 MAX_NOTES = 2
+MAX_GUARDS = 3
 PLOT = 19
 """Characters that an interval is drawn in."""
-WIDE = 110
-"""Columns from which the arms' own means have room beside their difference."""
+WIDE, NARROW = 110, 96
+"""Columns from which the arms' own means have room beside their difference; and under which only words have."""
 
 _STYLE = {"failure": "bold red", "warning": "yellow", "note": "cyan", "clear": "green"}
 _VERDICT = {"better": "blue", "worse": "red", "no difference within margin": "dim", "inconclusive": "dim"}
@@ -42,9 +43,11 @@ def to_text(report: Report, console: Console) -> None:
         console.print(_findings(report))
     if report.diagnosis and report.diagnosis.trials:
         console.print()
-        console.print(_trials(report.diagnosis, wide=console.width >= WIDE, ascii_only=console.options.ascii_only))
+        console.print(_trials(report.diagnosis, width=console.width, ascii_only=console.options.ascii_only))
         if report.diagnosis.conclusion.exonerated:
             console.print(Text("exonerated: " + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
+    if report.diagnosis:
+        console.print(_beside(report.diagnosis), style="dim")
     for note in report.unseen[:MAX_NOTES]:
         console.print(Text("note: " + note, style="yellow"))
     if report.command:
@@ -78,7 +81,7 @@ def _row(rule: str, findings: tuple[Finding, ...], told: set[str]) -> list[Text]
     ]
 
 
-def _trials(diagnosis: Diagnosis, *, wide: bool, ascii_only: bool) -> Table:
+def _trials(diagnosis: Diagnosis, *, width: int, ascii_only: bool) -> Table:
     trials = sorted(diagnosis.trials, key=lambda trial: trial.round != "confirm")
     confirmed = {(t.comparison.arm, t.comparison.metric) for t in trials if t.round == "confirm"}
     shown = [t for t in trials if t.round == "confirm" or (t.comparison.arm, t.comparison.metric) not in confirmed]
@@ -89,26 +92,45 @@ def _trials(diagnosis: Diagnosis, *, wide: bool, ascii_only: bool) -> Table:
     table.title_justify, table.title_style = "left", "dim"
     table.add_column("arm", min_width=24, ratio=1)
     table.add_column("n", justify="right", no_wrap=True)
-    if wide:
+    if width >= WIDE:
         table.add_column("control → treated", justify="right", no_wrap=True)
     table.add_column("effect, interval", justify="right", no_wrap=True)
-    table.add_column("treated - control", width=PLOT, no_wrap=True)
+    if width >= NARROW:
+        table.add_column("treated - control", width=PLOT, no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for trial in shown[:MAX_TRIALS]:
         c = trial.comparison
         scale = effect_scale(t.comparison for t in shown if t.comparison.metric == c.metric)
-        means = [Text(f"{show(mean(c.control))} → {show(mean(c.treated))}")] if wide else []
+        means = [Text(f"{show(mean(c.control))} → {show(mean(c.treated))}")] if width >= WIDE else []
+        drawn = [Text(draw(c, scale, ascii_only=ascii_only), style=_VERDICT[c.verdict])] if width >= NARROW else []
         table.add_row(
             Text(c.arm if c.metric == metric else f"{c.arm} ({c.metric})"),
             Text(f"{len(c.seeds)}"),
             *means,
             Text(f"{show(c.effect, sign=True)} {span(c.low, c.high)}"),
-            Text(draw(c, scale, ascii_only=ascii_only), style=_VERDICT[c.verdict]),
+            *drawn,
             Text(c.verdict.removesuffix(" within margin"), style=_VERDICT[c.verdict]),
         )
     if len(shown) > MAX_TRIALS:
         table.add_row(Text(f"and {len(shown) - MAX_TRIALS} more", style="dim"))
     return table
+
+
+def _beside(diagnosis: Diagnosis) -> Group:
+    """What the tables leave out: side effects of the remedy, references, arms that never acted, what to do next."""
+    remedy = remedy_trial(diagnosis)
+    lines = [
+        f"beside it: {g.metric} {show(mean(g.control))} → {show(mean(g.treated))}, {span(g.low, g.high)}"
+        for g in diagnosis.guards
+        if remedy is not None and g.arm == remedy.arm and not g.low <= 0 <= g.high
+    ][:MAX_GUARDS]
+    for name, metrics in diagnosis.references.items():
+        lines.append(f"reference: {name}: " + ", ".join(f"{metric} {show(value)}" for metric, value in metrics.items()))
+    if diagnosis.conclusion.inert:
+        lines.append("never acted, so not tested: " + ", ".join(diagnosis.conclusion.inert))
+    if diagnosis.conclusion.next:
+        lines.append(f"next: {diagnosis.conclusion.next}")
+    return Group(*(Text(line) for line in lines))
 
 
 def draw(c: Comparison, scale: Scale, *, ascii_only: bool = False) -> str:

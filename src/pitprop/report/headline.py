@@ -22,7 +22,7 @@ def headline(findings: Sequence[Finding], diagnosis: Diagnosis | None, last_step
         return _diagnosed(findings, diagnosis)
     if last_step is None:
         return Headline(tone="warning", statement="The trace is empty: nothing was measured.", sure=UNTESTED)
-    steps = f"{last_step + 1} steps"
+    steps = "1 step" if last_step == 0 else f"{last_step + 1} steps"
     if not findings:
         return Headline(tone="clear", statement=f"Nothing was found in {steps}.")
     first = findings[0]
@@ -65,6 +65,8 @@ def mean(values: Sequence[float]) -> float:
 
 def _diagnosed(findings: Sequence[Finding], diagnosis: Diagnosis) -> Headline:
     conclusion, trial = diagnosis.conclusion, remedy_trial(diagnosis)
+    if not diagnosis.plan:  # nothing collapsed, so nothing was tried
+        return Headline(tone=_tone(findings), statement=conclusion.statement)
     if conclusion.cause and conclusion.remedy:
         statement = f"{sentence(conclusion.cause)} causes the collapse; {conclusion.remedy} helps."
     else:

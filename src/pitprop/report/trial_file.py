@@ -8,9 +8,12 @@ from typing import Any, get_args
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison, Verdict
-from pitprop.report.value import Conclusion, Diagnosis, Trial
+from pitprop.report.value import Conclusion, Diagnosis, Guard, Trial
 
 NAME = "trial.json"
+
+SCHEMA = 1
+"""What was added to the file since its first version has a default here, so that older diagnoses stay readable."""
 
 
 def read(folder: Path) -> Diagnosis | None:
@@ -38,6 +41,8 @@ class _Wrong(Exception):
 
 def _diagnosis(content: Any) -> Diagnosis:
     get = _Part(content)
+    if get("schema", int, 1) > SCHEMA:
+        raise _Wrong(f"its schema is {content['schema']}, and this version reads up to {SCHEMA}")
     said = _Part(get("conclusion", Mapping), "conclusion.")
     return Diagnosis(
         plan=get("plan", Mapping),
@@ -53,9 +58,15 @@ def _diagnosis(content: Any) -> Diagnosis:
             remedy=said("remedy", str | None),
             exonerated=said.all("exonerated", str),
             next=said("next", str),
-            mechanism=said("mechanism", str | None),
+            mechanism=said("mechanism", str | None, None),
+            inert=said.all("inert", str, []),
         ),
-        failed=get.all("failed", Mapping) if "failed" in content else (),
+        guards=tuple(_guard(_Part(item, f"guards[{i}].")) for i, item in enumerate(get.all("guards", Mapping, []))),
+        references={
+            name: {metric: _number(value) for metric, value in metrics.items()}
+            for name, metrics in get("references", Mapping, {}).items()
+        },
+        failed=get.all("failed", Mapping, []),
         wall_s=_number(get("wall_s")),
     )
 
@@ -79,6 +90,19 @@ def _trial(get: "_Part") -> Trial:
     return Trial(round=get("round", str), comparison=Comparison(**fields))
 
 
+def _guard(get: "_Part") -> Guard:
+    return Guard(
+        arm=get("arm", str),
+        metric=get("metric", str),
+        control=tuple(map(_number, get("control", list))),
+        treated=tuple(map(_number, get("treated", list))),
+        effect=_number(get("effect")),
+        low=_number(get("low")),
+        high=_number(get("high")),
+        seeds=get.all("seeds", int),
+    )
+
+
 class _Part:
     """Typed access to one JSON object of the file, with errors that name the place."""
 
@@ -87,17 +111,19 @@ class _Part:
             raise _Wrong(f"`{prefix.rstrip('.') or 'the file'}` is {content!r:.60}")
         self.content, self.prefix = content, prefix
 
-    def __call__(self, key: str, kind: Any = object) -> Any:
+    def __call__(self, key: str, kind: Any = object, default: Any = ...) -> Any:
         if key not in self.content:
+            if default is not ...:
+                return default
             raise _Wrong(f"`{self.prefix}{key}` is missing")
         value = self.content[key]
         if not isinstance(value, kind):
             raise _Wrong(f"`{self.prefix}{key}` is {value!r:.60}")
         return value
 
-    def all(self, key: str, kind: Any) -> tuple:
+    def all(self, key: str, kind: Any, default: Any = ...) -> tuple:
         """The list at `key`, every item of which is of one kind."""
-        values = self(key, list)
+        values = self(key, list, default)
         for i, value in enumerate(values):
             if not isinstance(value, kind):
                 raise _Wrong(f"`{self.prefix}{key}[{i}]` is {value!r:.60}")

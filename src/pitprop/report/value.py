@@ -96,6 +96,30 @@ class Conclusion:
     """What would settle what is still open, or what to do now."""
     mechanism: str | None = None
     """The finding through which the cause acts, where a trial showed it."""
+    inert: tuple[str, ...] = ()
+    """Arms that never changed anything, so that they were not tested."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What an arm did to a metric that nobody asked it to improve."""
+
+    arm: str
+    """Name of the treated arm."""
+    metric: str
+    """The guard."""
+    control: tuple[float, ...]
+    """Metric of the control arm, one value per seed."""
+    treated: tuple[float, ...]
+    """Metric of the treated arm, one value per seed."""
+    effect: float
+    """Mean paired difference, treated minus control; which direction is good is the reader's to say."""
+    low: float
+    """Lower end of its interval."""
+    high: float
+    """Upper end of its interval."""
+    seeds: tuple[int, ...]
+    """Seeds of both arms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +138,10 @@ class Diagnosis:
     """All comparisons, in the order of the file."""
     conclusion: Conclusion
     """What they allow to be said."""
+    guards: tuple[Guard, ...]
+    """What the confirmed arms did to the recipe's other metrics."""
+    references: Mapping[str, Mapping[str, float]]
+    """Metrics of solutions that need no training, by name, to measure every arm against."""
     failed: tuple[Mapping[str, object], ...]
     """Runs that raised or died: arm, seed, error."""
     wall_s: float

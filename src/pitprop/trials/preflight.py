@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from pitprop._errors import PitpropError
 from pitprop.checks import run_checks
 from pitprop.records import Finding
 from pitprop.trials import fork
@@ -23,11 +24,24 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int) -> list[Fi
         seed: Seed to build with.
 
     Raises:
-        PitpropError: The recipe cannot be loaded or built.
+        PitpropError: The recipe cannot be loaded or built, or its step raises.
     """
     recipe = load_recipe(reference)
-    training, _ = build(recipe, knobs_to_json(make_knobs(recipe, knobs)), seed, ())
-    untouched = fork.capture(training, 0)
+    values = knobs_to_json(make_knobs(recipe, knobs))
+    try:
+        training, _ = build(recipe, values, seed, ())
+        batch = next(iter(training.batches(0)))
+        untouched = fork.capture(training, 0)
+        training.step(batch)
+        fork.restore(training, untouched)
+    except PitpropError:
+        raise
+    except Exception as error:
+        raise PitpropError(
+            f"the recipe raised {type(error).__name__}: {error}",
+            means=f"With seed {seed} and knobs {values} it can't be built and make one step, so it can't be checked.",
+            do="make `build(seed, knobs)` and one `step` run by themselves first.",
+        ) from error
 
     def whole_step(_model: Any, batch: Any) -> Any:
         # How a batch enters the model is the recipe's business, so the step itself is the forward pass.
@@ -37,6 +51,5 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int) -> list[Fi
         finally:
             fork.restore(training, untouched)
 
-    batch = next(iter(training.batches(0)))
     optimizers = list(optimizers_of(training).values())
     return run_checks(model_of(training), batch, optimizer=optimizers, loss_fn=whole_step)

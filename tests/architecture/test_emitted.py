@@ -1,0 +1,42 @@
+"""Every indicator that a rule reads is emitted by some watched run, or comes from the user's own `log`."""
+
+import torch
+from torch import nn
+
+import pitprop
+from pitprop.rules import RULES
+from pitprop.trace import Reader
+
+GIVEN_BY_THE_USER = {"loss", "loss_floor"}
+
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2, enable_nested_tensor=False
+        )
+        self.squash = nn.Tanh()
+
+    def forward(self, x):
+        return self.squash(self.blocks(x))
+
+
+def test_what_rules_read_is_what_a_watch_emits(tmp_path):
+    torch.manual_seed(0)
+    model = Tiny()
+    optimizer = torch.optim.AdamW(model.parameters())
+    with pitprop.watch(model, optimizer, run=tmp_path / "run", every=1, budget=None, quiet=True) as watch:
+        for _ in range(3):
+            x = torch.randn(8, 5, 16)
+            outputs = model(x)
+            loss = (outputs - x).square().mean()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            watch.log(loss=loss, loss_floor=1.0, outputs=outputs.mean(1), targets=x.mean(1))
+    with Reader(tmp_path / "run") as trace:
+        emitted = set(trace.indicators())
+    assert GIVEN_BY_THE_USER <= emitted
+    for rule in RULES:
+        assert set(rule.reads) <= emitted, (rule.name, set(rule.reads) - emitted)
