@@ -9,7 +9,7 @@ import argparse
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 from pitprop.trials.bisection.oracle import Oracle, Subset
 from pitprop.trials.bisection.search import search
@@ -19,7 +19,7 @@ KINDS = ("one", "two together", "two independent", "none")
 
 @dataclass(frozen=True)
 class Problem:
-    """Changes of which some are guilty; a guilty configuration collapses with probability `rate`, others with `false`."""
+    """Changes of which some are guilty; a guilty configuration collapses at rate `rate`, others at rate `false`."""
 
     kind: str
     names: tuple[str, ...]
@@ -101,7 +101,7 @@ def _ddmin(items: Sequence[str], fails: Callable[[Subset], bool]) -> Subset:
     parts = 2
     while len(items) > 1:
         bounds = [len(items) * i // parts for i in range(parts + 1)]
-        pieces = [items[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        pieces = [items[a:b] for a, b in pairwise(bounds)]
         rests = [[item for item in items if item not in piece] for piece in pieces]
         piece = next((piece for piece in pieces if fails(frozenset(piece))), None)
         rest = next((rest for rest in rests if fails(frozenset(rest))), None) if piece is None else None
@@ -117,7 +117,7 @@ def _ddmin(items: Sequence[str], fails: Callable[[Subset], bool]) -> Subset:
 
 
 def one_at_a_time(p: Problem, budget: int) -> Answer:
-    """Each change alone on good, and alone reversed on bad, at equally many seeds; half of them must collapse, or not."""
+    """Each change alone on good, and alone reversed on bad, at equally many seeds; a majority decides."""
     everything = frozenset(p.names)
     repeats = budget // (2 * len(p.names) + 2)
 
@@ -141,7 +141,7 @@ METHODS: dict[str, Callable[[Problem, int], Answer]] = {
 
 
 def score(p: Problem, answer: Answer) -> dict[str, float]:
-    """Whether every set that is named is right and, where there is one, one is named; and whether an innocent is accused."""
+    """Whether every set named is right (and one is named where there is one), and whether an innocent is accused."""
     bring = answer.bringing <= set(p.guilty) and bool(answer.bringing) == bool(p.guilty)
     cure = answer.curing <= p.curing and bool(answer.curing) == bool(p.guilty)
     accused = frozenset().union(*answer.bringing, *answer.curing)
@@ -177,7 +177,12 @@ def main() -> None:
     heads = ["method", "sets exact", *KINDS, "all bringing sets too", "innocent accused", "runs, mean", "runs, most"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, rows in found.items():
-        shares = [share(rows, "both"), *(share(rows, "both", kind) for kind in KINDS), share(rows, "all"), share(rows, "false")]
+        shares = [
+            share(rows, "both"),
+            *(share(rows, "both", kind) for kind in KINDS),
+            share(rows, "all"),
+            share(rows, "false"),
+        ]
         most = max(scored["runs"] for _, scored in rows)
         print(f"| {name} | {' | '.join(f'{s:.1%}' for s in shares)} | {share(rows, 'runs'):.0f} | {most:.0f} |")
 

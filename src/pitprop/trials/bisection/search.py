@@ -15,7 +15,9 @@ from typing import Literal
 from pitprop.trials.bisection.oracle import Oracle, Spent, Subset
 from pitprop.trials.bisection.sequential import Outcome
 
-Ends = Literal["apart", "bad does not collapse", "good collapses", "unresolved"]
+Ends = Literal[
+    "apart", "bad does not collapse", "good collapses", "unresolved", "no difference", "bad is better", "inconclusive"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

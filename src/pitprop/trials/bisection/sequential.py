@@ -11,8 +11,8 @@ Outcome = Literal["collapses", "healthy", "unresolved"]
 class SequentialTest:
     """A configuration that collapses at `collapsing` of its seeds or more, against one at `healthy` of them or fewer.
 
-    Source: A. Wald, Sequential Tests of Statistical Hypotheses, 1945. The bounds are his; the test is cut at `most` runs,
-    where it is unresolved rather than forced. Rates between the two promise nothing but an end.
+    Source: A. Wald, Sequential Tests of Statistical Hypotheses, 1945. The bounds are his; the test ends at `most` runs,
+    unresolved rather than forced. At rates between the two it promises nothing but an end.
     """
 
     healthy: float = 0.1
