@@ -52,8 +52,8 @@ class Answer:
     runs: int
 
 
-def problem(number: int) -> Problem:
-    """Problem number `number`: 8 to 16 changes, kinds and noise in turn."""
+def problem(number: int, rates: Sequence[float] = (1.0, 0.8, 0.6), false: Sequence[float] = (0.0, 0.05)) -> Problem:
+    """Problem number `number`: 8 to 16 changes, the kinds in turn, rates and kind of noise at random."""
     rng = random.Random(number)
     names = tuple(f"c{i:02}" for i in range(rng.randint(8, 16)))
     kind = KINDS[number % len(KINDS)]
@@ -64,8 +64,8 @@ def problem(number: int) -> Problem:
         "two independent": [chosen[:1], chosen[1:]],
         "none": [],
     }[kind]
-    rate, false = rng.choice([1.0, 0.8, 0.6]), rng.choice([0.0, 0.05])
-    return Problem(kind, names, tuple(map(frozenset, guilty)), rate, false, rng.random() < 0.5, number)
+    rate, mistaken = rng.choice(rates), rng.choice(false)
+    return Problem(kind, names, tuple(map(frozenset, guilty)), rate, mistaken, rng.random() < 0.5, number)
 
 
 def pitprop(p: Problem, budget: int) -> Answer:
@@ -76,15 +76,15 @@ def pitprop(p: Problem, budget: int) -> Answer:
     return Answer(bringing, curing, oracle.used)
 
 
-def ddmin(p: Problem, budget: int, repeats: int = 1) -> Answer:
-    """Zeller's ddmin for both questions; a test is a majority over `repeats` seeds (the same in every test)."""
+def ddmin(p: Problem, budget: int, repeats: int = 1, enough: int = 1) -> Answer:
+    """Zeller's ddmin for both questions; `enough` of the `repeats` seeds of a test, the same for all, must collapse."""
     known: dict[Subset, bool] = {}
 
     def collapses(subset: Subset) -> bool:
         if subset not in known:
             if (len(known) + 1) * repeats > budget:
                 raise TimeoutError
-            known[subset] = 2 * sum(p.collapses(subset, seed) for seed in range(repeats)) > repeats
+            known[subset] = sum(p.collapses(subset, seed) for seed in range(repeats)) >= enough
         return known[subset]
 
     everything, sides = frozenset(p.names), [set(), set()]
@@ -135,7 +135,8 @@ def one_at_a_time(p: Problem, budget: int) -> Answer:
 METHODS: dict[str, Callable[[Problem, int], Answer]] = {
     "`pitprop bisect`": pitprop,
     "ddmin, one seed": ddmin,
-    "ddmin, 7 seeds a test": lambda p, budget: ddmin(p, budget, repeats=7),
+    "ddmin, 7 seeds a test, 4 must collapse": lambda p, budget: ddmin(p, budget, 7, 4),
+    "ddmin, 7 seeds a test, 2 must collapse": lambda p, budget: ddmin(p, budget, 7, 2),
     "one at a time": one_at_a_time,
 }
 
@@ -171,8 +172,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--budget", type=int, default=300)
+    parser.add_argument("--rates", type=float, nargs="+", default=[1.0, 0.8, 0.6], help="of guilty configurations")
+    parser.add_argument("--false", type=float, nargs="+", default=[0.0, 0.05], help="rates of the others")
     options = parser.parse_args()
-    found = table(map(problem, range(options.problems)), options.budget)
+    problems = [problem(number, options.rates, options.false) for number in range(options.problems)]
+    found = table(problems, options.budget)
     print(f"{options.problems} problems, at most {options.budget} runs each\n")
     heads = ["method", "sets exact", *KINDS, "all bringing sets too", "innocent accused", "runs, mean", "runs, most"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")

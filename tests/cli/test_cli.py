@@ -165,6 +165,7 @@ def test_export(collapsed_run, tmp_path, capsys):
 
 
 OPTIONS = {
+    "bisect": "--bad --budget --by-module --good --json --metric --out --workers RECIPE",
     "case": "--claims --json --out NAME",
     "check": "--json --knob --seed RECIPE",
     "detect": "--allow --fail-on --json --rule RUN",

@@ -71,13 +71,18 @@ def state(found: Found, ends: Comparison, confirm: Sequence[Comparison]) -> tupl
         )
     effects = {c.arm: c for c in confirm}
     bringing = {arm_name("good +", c.changes) for c in found.bringing}
-    parts = [_sentence("brings the collapse", found.bringing, "good +", effects)]
+    one, several = "{} brings the collapse", "Each of these alone brings the collapse"
+    parts = [_sentence(one, several, found.bringing, "good +", effects)]
     if found.curing:
-        parts.append(_sentence("cures it when reversed", found.curing, "bad -", effects))
+        one, several = "Reversing {} cures it", "Reversing any one of these cures it"
+        parts.append(_sentence(one, several, found.curing, "bad -", effects))
     # Bringing sets make good worse; every other arm takes something away.
-    unsure = [c.arm for c in confirm if c.verdict != ("worse" if c.arm in bringing else "better")]
-    if unsure:
-        parts.append(f"Not confirmed on fresh seeds: {'; '.join(unsure)}.")
+    unsure = [c for c in confirm if c.verdict != ("worse" if c.arm in bringing else "better")]
+    for why, arms in (
+        ("Not confirmed on fresh seeds", [c.arm for c in unsure if not math.isnan(c.effect)]),
+        ("Without an effect, for the metric is not finite", [c.arm for c in unsure if math.isnan(c.effect)]),
+    ):
+        parts += [f"{why}: {'; '.join(arms)}."] if arms else []
     if found.exonerated:
         parts.append(f"Innocent, even all together: {', '.join(found.exonerated)}.")
     parts += found.open
@@ -123,10 +128,18 @@ def _nothing(found: Found, ends: Comparison) -> tuple[str, str]:
     return sentences[found.ends]
 
 
-def _sentence(does: str, culprits: Sequence[Culprits], side: str, effects: Mapping[str, Comparison]) -> str:
-    names = [_name(c.changes) + ("" if c.minimal else " (or a part of it)") for c in culprits]
-    names = [name + _effect(effects.get(arm_name(side, c.changes))) for name, c in zip(names, culprits, strict=True)]
-    return f"{names[0]} {does}." if len(names) == 1 else f"Each of these alone {does}: {'; '.join(names)}."
+def _sentence(
+    one: str, several: str, culprits: Sequence[Culprits], side: str, effects: Mapping[str, Comparison]
+) -> str:
+    def told(c: Culprits) -> tuple[str, str]:
+        return _name(c.changes) + ("" if c.minimal else " (or a part of it)"), _effect(
+            effects.get(arm_name(side, c.changes))
+        )
+
+    if len(culprits) == 1:
+        name, effect = told(culprits[0])
+        return f"{one.format(name)}{effect}."
+    return f"{several}: {'; '.join(name + effect for name, effect in map(told, culprits))}."
 
 
 def _name(changes: Sequence[str]) -> str:
@@ -135,7 +148,7 @@ def _name(changes: Sequence[str]) -> str:
 
 
 def _effect(c: Comparison | None) -> str:
-    if c is None:
+    if c is None or math.isnan(c.effect):
         return ""
     return (
         f" ({c.metric} {c.effect:+.3g}, {100 * c.confidence:.3g} % interval {c.low:+.3g} to {c.high:+.3g}, "

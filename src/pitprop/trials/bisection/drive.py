@@ -105,7 +105,7 @@ def bisect(
         confirm: tuple[Comparison, ...] = ()
         if cut is not None:
             meter.enter("searching the changes")
-            kept = min(CONFIRM_ARMS * len(CONFIRM_SEEDS), budget // 4)
+            kept = min(CONFIRM_ARMS * len(CONFIRM_SEEDS), (budget - runner.used) // 4)
             # What the oracle will ask for first, the end points at the first seeds, was run already.
             spent = runner.used - 2 * LOOKS[0]
             oracle = Oracle(runner.collapses(cut), list(changes.values), budget=budget - kept - spent)
@@ -164,7 +164,9 @@ def _command(
     """The command line that does the same; empty where a configuration was given as a mapping, which has none."""
     if isinstance(good, Mapping) or isinstance(bad, Mapping):
         return ()
-    options = {"--good": good, "--bad": bad, "--metric": metric, "--budget": budget}
+    files = {"--good": good, "--bad": bad}
+    options = {name: file and Path(file).resolve() for name, file in files.items()}
+    options |= {"--metric": metric, "--budget": budget}
     given = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
     patterns = [part for pattern in by_module for part in ("--by-module", pattern)]
     return ("pitprop", "bisect", reference, *given, *patterns)

@@ -22,7 +22,7 @@ CONFIRM_SEEDS = tuple(range(1000, 1008))
 """Fresh seeds of the confirming round; the search counts its seeds from 0 and never gets there."""
 
 CONFIRM_ARMS = 6
-"""Arms whose confirming runs are kept back from the search, where that is at most a quarter of the budget."""
+"""Arms whose confirming runs are kept back from the search, unless that is over a quarter of what the ends leave."""
 
 
 class Runner:
