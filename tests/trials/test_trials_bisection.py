@@ -257,6 +257,8 @@ def test_no_cut_without_an_interval_beyond_the_margin():
     assert cut_between(ends(good, [0.96, 0.86, 1.06, 0.96])) is None
     assert cut_between(ends(good, [0.96, 0.86, 1.06, 0.96], margin=0.03)) is not None
     assert cut_between(ends(good, [2.0, 2.0, 2.0, 2.0])) is None
-    lost = cut_between(ends(good, [nan, nan, 1.0, 1.0]))
+    lost = cut_between(ends(good, [nan, 0.9, 1.1, 1.0]))
     assert lost is not None and lost.collapsed(nan) and not lost.collapsed(-100.0)
     assert cut_between(ends([*good[:3], nan], [nan, nan, nan, 1.0])) is None
+    both = cut_between(ends(good, [nan, 0.0, 0.1, 0.1]))
+    assert both is not None and both.collapsed(nan) and both.collapsed(0.3) and not both.collapsed(0.6)

@@ -107,9 +107,9 @@ def _nothing(found: Found, ends: Comparison) -> tuple[str, str]:
         ),
         "bad is better": (f"Bad is better than good: {seen}.", "Exchange the two, or give another metric."),
         "inconclusive": (
-            f"The end points cannot be told apart: {seen}. A search over them would accuse at random.",
+            f"Good and bad cannot be told apart by more than the margin: {seen}. A search would accuse at random.",
             f"About {needed} seeds of each would settle it: train longer, or choose a metric with less noise."
-            if needed
+            if needed and needed > len(ends.seeds)
             else "Train longer, or choose a metric that the collapse moves further.",
         ),
         "bad does not collapse": (

@@ -34,13 +34,12 @@ class Cut:
 
 
 def cut_between(ends: Comparison) -> Cut | None:
-    """The cut; None unless bad is worse than good and the whole interval lies beyond the margin."""
+    """The cut; None unless bad is worse by an interval beyond the margin, or diverges at a quarter of its seeds."""
     higher = ends.higher_is_better
-    lost = [value for value in ends.treated if not math.isfinite(value)]
-    if 2 * len(lost) >= len(ends.treated) and all(map(math.isfinite, ends.control)):
-        return Cut(value=math.nan, higher_is_better=higher)
     if not (ends.high < -ends.margin if higher else ends.low > ends.margin):
-        return None
+        lost = [value for value in ends.treated if not math.isfinite(value)]
+        diverges = lost and 4 * len(lost) >= len(ends.treated) and all(map(math.isfinite, ends.control))
+        return Cut(value=math.nan, higher_is_better=higher) if diverges else None
     worst = sorted(filter(math.isfinite, ends.treated), reverse=not higher)
     # The worst quarter, not the mean: a bad end that collapses at 6 of 10 seeds has two humps.
     low = fmean(worst[: math.ceil(len(worst) / 4)])

@@ -87,7 +87,8 @@ def run_ends(runner: Runner, recipe: Recipe, budget: int) -> tuple[Comparison, C
         PitpropError: Half of the runs of an end point failed.
     """
     ends = _look(runner, recipe, LOOKS[0])
-    if ends.verdict == "inconclusive" and cut_between(ends) is None and 2 * LOOKS[1] <= budget:
+    # "worse" without a cut is worse by less than the margin, perhaps.
+    if ends.verdict in ("inconclusive", "worse") and cut_between(ends) is None and 2 * LOOKS[1] <= budget:
         ends = _look(runner, recipe, LOOKS[1])
     names: dict[str, Ends] = {"better": "bad is better", "no difference within margin": "no difference"}
     return ends, cut_between(ends), Found(ends=names.get(ends.verdict, "inconclusive"))
