@@ -88,6 +88,11 @@ class One(Analytic):
         return self.knobs.norm == "none"
 
 
+class Wide(Analytic):
+    def guilty(self):
+        return self.knobs.width == 16
+
+
 class Noisy(One):
     rate = 0.6
 
@@ -119,6 +124,6 @@ def _recipe(build):
     return Recipe(build=build, knobs=Knobs, metric="spread", margin=0.05, steps=STEPS)
 
 
-one, noisy, together, independent, none, everywhere, part_two = map(
-    _recipe, (One, Noisy, Together, Independent, Analytic, Everywhere, PartTwo)
+one, wide, noisy, together, independent, none, everywhere, part_two = map(
+    _recipe, (One, Wide, Noisy, Together, Independent, Analytic, Everywhere, PartTwo)
 )

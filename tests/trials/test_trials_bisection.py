@@ -182,14 +182,13 @@ def test_a_metric_that_is_not_finite_is_a_collapse(pool, reference, tmp_path):
     assert found.to_dict()["cut"] == "nan"
 
 
-def test_changes_that_cannot_be_made_together(pool, reference, tmp_path):
-    """Half precision raises without a bias, and `depth` pays for it: some subsets cannot run, and accuse nobody."""
-    bad = {"norm": "none", "precision": "half", "bias": True, "lr": 0.2, "gate": True}
-    good = {"bias": False}
-    found = bisect(reference("recipes_bisect", "one"), good, bad, folder=tmp_path, executor=pool)
-    assert names(found.found.bringing) == names(found.found.curing) == [{"norm"}]
-    for failed in found.failed:
-        assert "half precision needs a bias" in failed["error"]
+def test_changes_that_cannot_be_made_one_without_the_other(pool, reference, tmp_path):
+    """Half precision, which good has, raises without a bias: such sets cannot run, and accuse nobody."""
+    good, bad = {"precision": "half"}, {"bias": False, "gate": True, "width": 16}
+    found = bisect(reference("recipes_bisect", "wide"), good, bad, folder=tmp_path, executor=pool)
+    assert names(found.found.bringing) == names(found.found.curing) == [{"width"}]
+    assert any(step.outcome == "unresolved" and "bias" in step.changes for step in found.steps)
+    assert found.failed and all("half precision needs a bias" in failed["error"] for failed in found.failed)
 
 
 def test_an_end_that_raises_is_refused(pool, reference, tmp_path):

@@ -31,9 +31,14 @@ def print_bisection(found: "Bisection", console: Console) -> None:
         console.print(Padding(Text(found.next), (0, 0, 0, 2)))
     console.print()
     if found.steps:
+        console.print(Text(_rule_of(found), style="dim"))
         console.print(_steps(found))
         console.print()
     if found.confirm:
+        c = found.confirm[0]
+        better = "higher" if c.higher_is_better else "lower"
+        told = f"{c.metric} on {len(c.seeds)} fresh seeds, {better} is better; margin {show(c.margin)}"
+        console.print(Text(told, style="dim"))
         console.print(_confirmed(found, ascii_only=console.options.ascii_only))
     if found.failed:
         console.print(Text(f"{len(found.failed)} runs failed, the first: {found.failed[0]['error']}", style="yellow"))
@@ -42,13 +47,15 @@ def print_bisection(found: "Bisection", console: Console) -> None:
         console.print(Text(f"again: {shlex.join(found.command)}", style="dim"))
 
 
+def _rule_of(found: "Bisection") -> str:
+    side = "below" if found.ends.higher_is_better else "above"
+    limit = "not finite" if math.isnan(found.cut) else f"{side} {show(found.cut)} or not finite"
+    return f"collapsed is {found.ends.metric} {limit}; all run at seeds that tell good from bad"
+
+
 def _steps(found: "Bisection") -> Table:
     """The tests in their order."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    side = "below" if found.ends.higher_is_better else "above"
-    limit = "not finite" if math.isnan(found.cut) else f"{side} {show(found.cut)}, or not finite,"
-    table.title = f"tests, each at the seeds that tell good from bad; {found.ends.metric} {limit} counts as collapsed"
-    table.title_justify, table.title_style = "left", "dim"
     table.add_column("configuration", ratio=1)
     table.add_column("collapsed", justify="right", no_wrap=True)
     table.add_column("so it", no_wrap=True)
@@ -77,10 +84,6 @@ def _configuration(made: Sequence[str], names: Sequence[str]) -> str:
 def _confirmed(found: "Bisection", *, ascii_only: bool) -> Table:
     """What fresh seeds say of each set and of each of its members."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    c = found.confirm[0]
-    better = "higher" if c.higher_is_better else "lower"
-    table.title = f"{c.metric} on {len(c.seeds)} fresh seeds, {better} is better; margin {show(c.margin)}"
-    table.title_justify, table.title_style = "left", "dim"
     table.add_column("change", ratio=1)
     table.add_column("effect, interval", justify="right", no_wrap=True)
     table.add_column("", width=PLOT, no_wrap=True)
