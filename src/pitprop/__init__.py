@@ -14,6 +14,7 @@ _LAZY = {
     "watch": "pitprop.watch",
     "detect": "pitprop.rules",
     "Recipe": "pitprop.trials.recipe",
+    "bisect": "pitprop.trials",
     "diagnose": "pitprop.trials",
 }
 """Public name -> the module that holds it."""
@@ -26,6 +27,7 @@ __all__ = [
     "Recipe",
     "Row",
     "RunInfo",
+    "bisect",
     "detect",
     "diagnose",
     "watch",

@@ -8,6 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pitprop.trials.bisection.answer import Bisection
+    from pitprop.trials.bisection.drive import bisect
     from pitprop.trials.comparison import compare
     from pitprop.trials.diagnosis import Diagnosis, diagnose
     from pitprop.trials.execute import run_plan
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Arm": "plan",
+    "Bisection": "bisection.answer",
     "Diagnosis": "diagnosis",
     "ForkProof": "proof",
     "INTERVENTIONS": "interventions",
@@ -26,6 +29,7 @@ _WHERE = {
     "Plan": "plan",
     "Recipe": "recipe",
     "Training": "recipe",
+    "bisect": "bisection.drive",
     "compare": "comparison",
     "diagnose": "diagnosis",
     "load_recipe": "load",
@@ -36,12 +40,14 @@ _WHERE = {
 __all__ = [
     "INTERVENTIONS",
     "Arm",
+    "Bisection",
     "Diagnosis",
     "ForkProof",
     "Intervention",
     "Plan",
     "Recipe",
     "Training",
+    "bisect",
     "compare",
     "diagnose",
     "load_recipe",

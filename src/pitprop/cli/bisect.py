@@ -1,0 +1,69 @@
+"""`pitprop bisect`: which of the changes between two configurations is guilty."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from pitprop.cli._app import FOUND, Json, app
+from pitprop.cli._bisection import print_bisection
+from pitprop.cli._recipes import folder_name, reference_of
+from pitprop.cli._say import print_json, progress_bar
+
+Patterns = Annotated[
+    tuple[str, ...],
+    Parameter(
+        negative=(), help="Instead of --good: which of these modules, once active, is guilty; * stays in a name."
+    ),
+]
+
+
+@app.command
+def bisect(
+    recipe: str,
+    /,
+    *,
+    good: Path | None = None,
+    bad: Path | None = None,
+    by_module: Patterns = (),
+    metric: str | None = None,
+    budget: int = 300,
+    workers: int | None = None,
+    out: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Find the smallest set of changes that brings a collapse, and the smallest whose reversal cures it.
+
+    Runs the good and the bad configuration, then sets of the changes between them, each at as many seeds as it takes
+    to be sure; confirms what it finds on fresh seeds.
+
+    Args:
+        recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
+        good: TOML file with the knobs of a run that works; what it leaves out has its default.
+        bad: TOML file with the knobs of a run that collapses.
+        metric: What tells a collapse; by default the recipe's metric.
+        budget: Runs in all, at most.
+        workers: Processes; by default one per core.
+        out: Folder for the runs and the answer; by default runs/NAME-bisect. A second call resumes there.
+    """
+    from pitprop.trials import bisect as bisect_
+
+    reference = reference_of(recipe)
+    with progress_bar(quiet=json) as progress:
+        found = bisect_(
+            reference,
+            good,
+            bad,
+            by_module=by_module,
+            metric=metric,
+            budget=budget,
+            workers=workers,
+            folder=out or Path("runs") / f"{folder_name(recipe)}-bisect",
+            progress=progress,
+        )
+    if json:
+        print_json(found.to_dict())
+    else:
+        print_bisection(found, Console())
+    return FOUND if found.collapsed else 0
