@@ -62,15 +62,18 @@ def nothing_left(model, optimizer):
     )
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_losses_and_random_states_are_equal_bit_for_bit(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [*((name, {"every": 7, "budget": None}) for name in MODELS), ("nn.TransformerEncoder", {})],
+)
+def test_losses_and_random_states_are_equal_bit_for_bit(name, schedule, tmp_path):
     model, optimizer = seeded(MODELS[name])
     plain = train(model, optimizer, 200)
     after = random_states()
     weights = [p.clone() for p in model.parameters()]
 
     model, optimizer = seeded(MODELS[name])
-    with pitprop.watch(model, optimizer, run=tmp_path / "run", every=7, budget=None, quiet=True) as watch:
+    with pitprop.watch(model, optimizer, run=tmp_path / "run", quiet=True, **schedule) as watch:
         watched = train(model, optimizer, 200, watch=watch)
     assert watched == plain
     assert same_states(random_states(), after)

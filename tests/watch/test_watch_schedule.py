@@ -1,6 +1,7 @@
 """Which steps are measured, on a clock that the test moves by hand."""
 
 import itertools
+import math
 
 import pytest
 
@@ -64,6 +65,16 @@ def test_the_budget_stretches_the_schedule(every, cost):
     assert spent / clock.now <= 0.02
     assert schedule.share == pytest.approx(spent / clock.now, rel=0.02)
     assert len(sampled) >= 0.9 * 0.02 * 3000 / sum(cost.values())  # and it is used up
+
+
+def test_the_first_measured_steps_are_taken_whatever_they_cost():
+    schedule, clock = make(budget=0.02)
+    sampled = simulate(schedule, clock, 3000, step_s=0.001, surplus_s=10.0, own_s=10.0)
+    free, free_clock = make(budget=None)
+    assert sum(step < 600 for step in sampled) >= 55 and sampled[:3] == [0, 1, 2]
+    assert len(sampled) >= 60 and sampled[59] <= simulate(free, free_clock, 3000)[59] + 20
+    assert all(b - a <= b / 10 + 1 for a, b in itertools.pairwise(sampled[60:]))  # a run is never left unseen, ...
+    assert len(sampled) < 60 + math.log(3000 / 500) / math.log(1.1) + 2  # ... at a price that hardly grows
 
 
 def test_a_cheap_measurement_is_not_stretched():

@@ -222,6 +222,11 @@ class TestRefusals:
         with pytest.raises(PitpropError, match="got a str as model"):
             pitprop.watch("model", make()[1])
 
+    def test_a_lazy_model(self):
+        model = nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2))
+        with pytest.raises(PitpropError, match=r"without a shape yet: 0.weight, 0.bias(.|\n)*Run one batch"):
+            pitprop.watch(model, torch.optim.SGD(model[1].parameters(), 0.1))
+
     def test_an_optimizer_without_parameters(self):
         model, optimizer = make()
         optimizer.param_groups.clear()

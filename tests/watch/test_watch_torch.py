@@ -135,7 +135,7 @@ def test_streams_of_blocks(tmp_path):
     assert seen["effective_rank"]["blocks.1"][0] == pytest.approx(float(effective_rank(kept["out"]).mean()), rel=1e-5)
 
 
-def test_a_cnn_has_branches_and_saturation_and_says_it_has_no_attention(tmp_path):
+def test_a_cnn_has_branches_and_saturation_and_only_the_trace_says_it_has_no_attention(tmp_path, capsys):
     torch.manual_seed(0)
     model = Convolutions()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -146,6 +146,9 @@ def test_a_cnn_has_branches_and_saturation_and_says_it_has_no_attention(tmp_path
     assert "attention_entropy" not in seen
     with Reader(tmp_path / "run") as reader:
         assert any("no attention" in note for note in reader.meta("coverage")["notes"])
+    with pitprop.watch(model, optimizer, run=tmp_path / "loud", every=1, budget=None):
+        train(model, optimizer, 1)
+    assert "attention" not in capsys.readouterr().err
 
 
 def test_accumulation_sums_gradients_and_averages_the_rest(tmp_path):

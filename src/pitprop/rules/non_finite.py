@@ -13,11 +13,15 @@ which is no failure.
 
 ## Threshold
 Exact. The 17 rows for gradients are a constant of the mechanism: torch's GradScaler begins at 2^16 and halves after
-each overflow, so up to 16 overflows in succession are only its search for a scale, and it skips those steps.
+each overflow, so up to 16 overflows in succession are only its search for a scale. Mostly these leave no row at all: a
+step that it skips calls no optimizer. They are rows where the optimizer is fused, because then it is called and skips
+the step itself, and in loops that skip steps on their own.
 
 ## When it is wrong
 A loop that skips batches with a NaN loss by design gets a finding for the first of them. A gradient that overflows for
-good is reported 16 rows late; where nobody skips the step, the loss is NaN on the next row and says so then.
+good is reported 16 rows late; where nobody skips the step, the loss is NaN on the next row and says so then. Where a
+GradScaler skips every step there are no rows, and nothing is found: the watch's coverage counts the backward passes
+without a step.
 
 ## Remedies
 A smaller step size or clipping when it grew first; otherwise float32 in softmax and norms, and an epsilon under roots
@@ -56,7 +60,7 @@ class NonFinite:
     alarms_on_nan: ClassVar[bool] = True
 
     patience: int = 17
-    """Rows for which a gradient may be searched a scale for."""
+    """Rows for which a scale may be searched."""
 
     def init(self) -> Persistence:
         return Persistence()

@@ -46,8 +46,9 @@ def watch(
             use has stepped once.
         run: Folder of the trace; a new one under `runs/` where absent.
         every: Measure every n-th step. By default densely at first, then every ten.
-        budget: Largest share of the loop's time that watching may take, as measured live; it stretches the schedule.
-            None lifts the limit, and with `every` makes the choice of steps deterministic.
+        budget: Largest share of the loop's time that watching may take, as measured live; it stretches the schedule
+            after the first 60 measured steps, which are taken whatever they cost. None lifts the limit, and with
+            `every` makes the choice of steps deterministic.
         rules: Rules that watch the rows live; all of them where absent.
         allow: Findings that are not reported: `"rule"`, or `"rule@site"`.
         config: The run's own configuration, kept with the trace (JSON values).

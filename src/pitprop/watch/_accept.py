@@ -1,9 +1,10 @@
-"""What can be watched, and what to say about the rest."""
+"""What can be watched and logged, and what to say about the rest."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from pitprop._errors import PitpropError
 
@@ -12,8 +13,8 @@ def check_watchable(model: Any, optimizers: Sequence[Any]) -> None:
     """Refuse what can't be watched.
 
     Raises:
-        PitpropError: `model` is no module or has no parameters; there is no optimizer, or one without parameters, or
-            without step hooks, or of another model.
+        PitpropError: `model` is no module, or has no parameters or uninitialised ones; there is no optimizer, or one
+            without parameters, or without step hooks, or of another model.
     """
     if not isinstance(model, nn.Module):
         raise PitpropError(
@@ -26,6 +27,13 @@ def check_watchable(model: Any, optimizers: Sequence[Any]) -> None:
             f"the model ({type(model).__name__}) has no parameters",
             means="Nothing in it can be trained, so there is nothing to watch.",
             do="Pass the module that is trained; layers kept in a plain list are not registered (use `nn.ModuleList`).",
+        )
+    lazy = [name for name, parameter in model.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise PitpropError(
+            f"the model ({type(model).__name__}) has parameters without a shape yet: {', '.join(lazy[:5])}",
+            means="Lazy modules make their parameters in the first forward pass.",
+            do="Run one batch through the model first, before the optimizer is built; then watch it.",
         )
     if not optimizers:
         raise PitpropError(
@@ -54,3 +62,39 @@ def check_watchable(model: Any, optimizers: Sequence[Any]) -> None:
                 means="Its steps don't train this model; perhaps the model was copied or moved after it was built.",
                 do="Pass the model and the optimizer that belong together.",
             )
+
+
+def check_outputs(**given: Any) -> None:
+    """Refuse what is no tensor.
+
+    Raises:
+        PitpropError: One of `outputs` and `targets` is neither a tensor nor None.
+    """
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Tensor):
+            raise PitpropError(
+                f"`watch.log({name}=...)` got a {type(value).__name__}",
+                means="Outputs are compared sample by sample, along the first axis of one tensor.",
+                do=f"Pass one tensor, e.g. `{name}={'out.logits' if name == 'outputs' else 'batch.labels'}`.",
+            )
+
+
+def number(name: str, value: Any) -> Tensor | float:
+    """A logged number; on an accelerator it stays there, as a copy, until many are moved together.
+
+    Raises:
+        PitpropError: It is not one number.
+    """
+    try:
+        if isinstance(value, Tensor):
+            value = value.detach()
+            if value.numel() == 1 and value.device.type != "cpu":
+                return value.clone()
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+        raise PitpropError(
+            f"`watch.log({name}=...)` got a {type(value).__name__}{shape}",
+            means="A trace keeps one number per step and name.",
+            do="Pass a number or a tensor of one element (reduce it first); batches of outputs go to `outputs=`.",
+        ) from error

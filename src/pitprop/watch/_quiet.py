@@ -37,8 +37,10 @@ class quiet:
 
 
 def norm(tensor: Tensor) -> Tensor:
-    """Euclidean norm of a dense or sparse tensor, summed in float32 at least."""
+    """Euclidean norm of a dense or sparse, real or complex tensor, summed in float32 at least."""
     values = tensor.coalesce().values() if tensor.is_sparse else tensor
+    if values.is_complex():
+        values = torch.view_as_real(values.detach().resolve_conj())
     # A CPU norm of a large float32 tensor is summed in float32, blockwise; halves would overflow at 65504.
     wide = torch.float64 if values.dtype == torch.float64 else torch.float32
     return torch.linalg.vector_norm(values.detach(), dtype=wide)

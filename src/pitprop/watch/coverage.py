@@ -3,6 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+ROWS = 40
+"""Measured steps that most rules need before they say anything."""
+
+SKIPPED = 16
+"""Steps that torch's GradScaler may skip in succession while it looks for a scale: it begins at 2^16 and halves."""
+
 
 class Covered(Protocol):
     """What an edge tells of itself after a run."""
@@ -10,17 +16,24 @@ class Covered(Protocol):
     def coverage(self) -> dict[str, Any]: ...
 
 
-def notes_on(edge: Covered, *, num_steps: int, num_values: int) -> list[str]:
+def notes_on(edge: Covered, *, num_steps: int, num_sampled: int, num_unfinished: int) -> list[str]:
     """Sentences on everything that a user would expect in the trace and won't find there.
 
     Args:
         edge: The edge of the run.
         num_steps: Optimizer steps that were seen.
-        num_values: Numbers that went into the trace.
+        num_sampled: Those that were measured.
+        num_unfinished: Backward passes, or calls of `log`, since the last step ended.
     """
     seen = edge.coverage()
     notes = []
-    if not num_steps:
+    skipped = num_unfinished > SKIPPED if num_steps else num_unfinished > 1
+    if skipped:
+        notes.append(
+            f"{num_unfinished} backward passes without an optimizer step{' at the end' if num_steps else ''}: is the "
+            "GradScaler skipping all of them?"
+        )
+    elif not num_steps:
         notes.append(
             "No optimizer step was seen: perhaps the loop ended before the first, or steps another optimizer than the "
             "one that was passed to `watch`."
@@ -32,13 +45,36 @@ def notes_on(edge: Covered, *, num_steps: int, num_values: int) -> list[str]:
         )
     elif num_steps:
         notes += _on_attention(seen["attention"], seen["compiled"])
+    if num_steps and not seen["num_gradients"] and not seen["num_sharded_parameters"]:
+        notes.append(
+            "No gradient was seen on a measured step: none of the parameters that the optimizer holds got one from a "
+            "backward pass or had a `.grad` when it stepped."
+        )
+    if num_sampled < min(ROWS, num_steps):
+        notes.append(
+            f"Measured only {num_sampled} of {num_steps} steps; most rules need {ROWS} rows: pass `every=` or "
+            "`budget=` to measure more."
+        )
+    elif 0 < num_steps < ROWS:
+        notes.append(f"Measured only {num_sampled} steps; most rules need {ROWS} rows: a longer run tells more.")
+    if seen["unhookable"]:
+        notes.append(
+            f"{len(seen['unhookable'])} modules take no hooks (TorchScript), so nothing is seen inside them: "
+            f"{', '.join(seen['unhookable'][:5])}{' ...' if len(seen['unhookable']) > 5 else ''}."
+        )
     if seen["num_sharded_parameters"]:
         notes.append(
             f"{seen['num_sharded_parameters']} sharded or meta parameters have no gradient norm and update ratio."
         )
-    if num_steps and num_values and not seen["attention"]["expected"] and not seen["attention"]["seen"]:
-        notes.append("The model has no attention that pitprop could see; everything else is recorded.")
     return notes
+
+
+def remarks_on(edge: Covered) -> list[str]:
+    """What is worth a line in the trace, but none on the console of every run."""
+    attention = edge.coverage()["attention"]
+    if attention["expected"] or attention["seen"]:
+        return []
+    return ["The model has no attention that pitprop could see; everything else is recorded."]
 
 
 def _why_no_forward(compiled: Sequence[str]) -> str:

@@ -2,9 +2,10 @@
 
 The cost of a measured step is estimated live, without asking the accelerator anything: pitprop's own work between two
 steps is timed directly, and what measuring adds inside a step is the difference of two medians, measured against
-plain steps, so that one hiccup of the machine does not count. Under a budget the choice of steps therefore depends on
-the wall clock: two runs may be measured at different steps, never with different results. `every=k, budget=None` is
-deterministic.
+plain steps, so that one hiccup of the machine does not count. A budget never leaves a run unseen: the rules need rows,
+so the first 60 measured steps are taken whatever they cost, and later ones at least each time the run has become a
+tenth longer. Under a budget the choice of steps therefore depends on the wall clock: two runs may be measured at
+different steps, never with different results. `every=k, budget=None` is deterministic.
 """
 
 import statistics
@@ -20,6 +21,9 @@ BASE = 10
 CALIBRATION = 3
 """Measured, and plain, steps that are needed before the cost of one can be told; their cost is always accepted."""
 
+MINIMUM, TENTH = 60, 10
+"""Measured steps that are taken whatever they cost (most rules need 40); then no gap is over a tenth of the run."""
+
 HORIZON, HORIZON_S = 200, 30.0
 """Steps, and seconds, whose budget may be spent at once, so that the beginning can be watched closely."""
 
@@ -32,7 +36,7 @@ class Schedule:
 
     Args:
         every: Measure every n-th step; None measures densely at first and then every ten. The first step is always
-            measured. The budget may stretch either.
+            measured. The budget may stretch either, after the first 60 measured steps.
         budget: Largest share of the loop's time that watching may take, from 0 to 1; None is unlimited. What it allows
             over the first 200 steps or 30 s, whichever is longer, may be spent at once.
         clock: Monotonic seconds.
@@ -129,6 +133,9 @@ class Schedule:
         if self.budget is None or self.num_sampled < CALIBRATION:
             return True
         surplus = self.surplus_s
+        late = step - (self._last or 0) >= (step - (self._first or 0)) / TENTH
+        if (self.num_sampled < MINIMUM or late) and surplus is not None:
+            return True
         if surplus is None:
             # Without plain steps there is nothing to compare with: every second step stays plain until there is.
             return step - (self._last or 0) > 1

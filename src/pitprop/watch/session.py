@@ -6,6 +6,7 @@ those that the loop logs, into rows, the rows into the trace, and the rows' find
 
 import contextlib
 import datetime
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,11 +22,15 @@ from pitprop.rules import INTERNAL, Detector, Rule
 from pitprop.trace import Reader, Writer, collect
 from pitprop.trace.writer import Exist
 from pitprop.watch._console import Voice
-from pitprop.watch.coverage import notes_on
+from pitprop.watch._names import check_names
+from pitprop.watch.coverage import notes_on, remarks_on
 from pitprop.watch.schedule import Schedule
 
 FLUSH = 50
-"""Steps whose logged numbers may wait on the device for their move to the host."""
+"""Steps whose logged numbers may wait to be written."""
+
+HOST_S, DEVICE_S = 0.25, 2.0
+"""Seconds that they may wait, on the host and on an accelerator (moving them makes the host wait for it)."""
 
 PAGE = "docs/watch.md"
 
@@ -76,8 +81,8 @@ class Watch:
         self._state: Literal["new", "open", "closed"] = "new"
         self._running = _Step(0, False)
         self._ended: _Step | None = None
-        self._log_comes_after: dict[str, bool] = {}
         self._waiting: list[_Step] = []
+        self._clock, self._flushed = clock, clock()
         self._next_map = self._milestone = 0
         self._num_values = 0
         self._busy = False
@@ -92,7 +97,7 @@ class Watch:
     @property
     def sampling(self) -> bool:
         """Whether the step that `log` would speak of now is measured: worth handing over `outputs`."""
-        return self._state == "open" and self._spoken_of("output_uniqueness").sampled
+        return self._state == "open" and self._spoken_of(("output_uniqueness",)).sampled
 
     def log(self, *, loss: Any = None, outputs: Any = None, targets: Any = None, **scalars: Any) -> None:
         """Add what only the loop knows. Nothing is kept alive: tensors are detached, and copied on their device.
@@ -105,7 +110,8 @@ class Watch:
             scalars: Any further numbers, by name, like `loss`.
 
         Raises:
-            PitpropError: Outside the `with` block, or a value that is not one number.
+            PitpropError: Outside the `with` block, a value that is not one number, outputs that are no tensor, or a
+                name that a watch uses itself or that can't be written. Nothing of the call is recorded then.
         """
         if self._state != "open":
             raise PitpropError(
@@ -115,11 +121,16 @@ class Watch:
                 read=PAGE,
             )
         with self._working():
-            for name, value in {"loss": loss, **scalars}.items():
-                if value is not None:
-                    step = self._spoken_of(name, learn=True)
-                    step.logged.setdefault(name, []).append(self._edge.scalar(name, value))
-            step = self._spoken_of("output_uniqueness", learn=outputs is not None)
+            given = {name: value for name, value in {"loss": loss, **scalars}.items() if value is not None}
+            check_names(given)
+            self._edge.check_outputs(outputs=outputs, targets=targets)
+            numbers = {name: self._edge.number(name, value) for name, value in given.items()}
+            step = self._spoken_of(tuple(numbers) or ("output_uniqueness",))
+            if step is self._running and self._ended is not None:
+                self._settle(self._ended)
+                self._ended = None
+            for name, value in numbers.items():
+                step.logged.setdefault(name, []).append(value)
             if outputs is not None and step.sampled:
                 with self._contained("log outputs"):
                     for name, value in self._edge.outputs(outputs, targets).items():
@@ -176,6 +187,7 @@ class Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        unfinished = max(self._edge.num_backwards, *map(len, self._running.logged.values()), 0)
         self._edge.detach()
         self._state = "closed"
         with self._contained("close"):
@@ -184,7 +196,7 @@ class Watch:
                 if step is not None:
                     self._settle(step)
             self._flush()
-        notes = self._notes()
+        notes = self._notes(unfinished)
         with self._contained("close"):
             self._describe(notes)
         if self._writer is not None:
@@ -215,38 +227,38 @@ class Watch:
         if step.sampled:
             with self._contained("finish"):
                 step.values, step.arrays = self._edge.finish()
-        # A log call that comes after the optimizer's step speaks of the step that has just ended.
-        self._ended = step
-        if self._log_comes_after and not any(self._log_comes_after.values()):
-            self._settle(step)
-            self._ended = None
+        self._ended = step  # open still: a `log` that comes before the next forward pass speaks of it
         self._begin_step(step.number + 1)
 
-    def _spoken_of(self, name: str, *, learn: bool = False) -> _Step:
-        """The step that a call of `log` speaks of: the one whose forward pass was seen last.
-
-        That can be told on measured steps, where passes are seen; it is remembered by name for the others.
-        """
-        ended, running = self._ended, self._running
-        seen = running.sampled and self._edge.active
-        if not seen and (ended is None or name in ended.logged):
-            return running
-        after = not seen if running.sampled else self._log_comes_after.get(name, ended is not None and ended.sampled)
-        if learn:
-            self._log_comes_after[name] = after
-        return ended if after and ended is not None else running
+    def _spoken_of(self, names: Sequence[str]) -> _Step:
+        """The step that a call of `log` speaks of: the one whose forward pass was seen last."""
+        if self._ended is None:
+            return self._running
+        begun = self._edge.begun()
+        if begun is None:  # then a name that comes a second time begins the next step
+            begun = any(name in self._ended.logged for name in names)
+        return self._running if begun else self._ended
 
     def _settle(self, step: _Step) -> None:
-        """Nothing can be added to `step` any more; write it now, or with the next that is measured."""
+        """Nothing can be added to `step` any more; write it now, or with a later one."""
         if step.sampled or step.logged:
             self._waiting.append(step)
-        if step.sampled or len(self._waiting) >= FLUSH:
+        if step.sampled or self._pressing(step):
             with self._contained("write"):
                 self._flush()
                 if step.number == self._milestone:  # for a run that is killed before it can say so
                     self._describe(self._notes())
 
+    def _pressing(self, step: _Step) -> bool:
+        """Whether what waits is written now: it is much, or old, or `step` has something bad to say."""
+        logged = [value for values in step.logged.values() for value in values]
+        on_host = all(isinstance(value, float) for value in logged)
+        if len(self._waiting) >= FLUSH or (on_host and not all(map(math.isfinite, logged))):
+            return True
+        return bool(self._waiting) and self._clock() - self._flushed >= (HOST_S if on_host else DEVICE_S)
+
     def _flush(self) -> None:
+        self._flushed = self._clock()
         steps, self._waiting = self._waiting, []
         numbers = iter(self._edge.to_host([v for step in steps for values in step.logged.values() for v in values]))
         for step in steps:
@@ -301,14 +313,21 @@ class Watch:
             )
         )
 
-    def _notes(self) -> list[str]:
-        return notes_on(self._edge, num_steps=self._schedule.num_steps, num_values=self._num_values)
+    def _notes(self, num_unfinished: int = 0) -> list[str]:
+        schedule = self._schedule
+        return notes_on(
+            self._edge,
+            num_steps=schedule.num_steps,
+            num_sampled=schedule.num_sampled,
+            num_unfinished=num_unfinished,
+        )
 
     def _describe(self, notes: Sequence[str]) -> None:
         if self._writer is not None:
             self._writer.set_meta("schedule", self._schedule.describe())
             internal = [finding.message for finding in self.findings if finding.rule == INTERNAL]
-            self._writer.set_meta("coverage", {**self._edge.coverage(), "notes": [*notes, *internal]})
+            notes = [*notes, *remarks_on(self._edge), *internal]
+            self._writer.set_meta("coverage", {**self._edge.coverage(), "notes": notes})
 
     def _say_goodbye(self, notes: Sequence[str]) -> None:
         schedule = self._schedule

@@ -41,7 +41,7 @@ class Sites:
     blocks: frozenset[str]
     """Sites that should hand on a `[batch, token, width]` stream: parents of attention, and elements of containers."""
     owners: Mapping[Any, str]
-    """Trainable parameter -> dotted name of the module that owns it."""
+    """Parameter, frozen ones too (they may be unfrozen later) -> dotted name of the module that owns it."""
     compiled: frozenset[str] = field(default_factory=frozenset)
     """Sites of modules that run compiled: their insides can't be told apart."""
     inside_compiled: frozenset[Any] = field(default_factory=frozenset)
@@ -76,7 +76,7 @@ def read_sites(model: Any) -> Sites:
     owners = {}
     for module, name in names.items():
         for parameter in module._parameters.values():
-            if parameter is not None and parameter.requires_grad:
+            if parameter is not None:
                 owners.setdefault(parameter, name)
     return Sites(
         names=names,

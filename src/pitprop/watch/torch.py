@@ -20,7 +20,9 @@ from torch.optim import Optimizer
 from pitprop._errors import PitpropError
 from pitprop.indicators import effective_rank, output_spread, output_uniqueness, token_cosine
 from pitprop.watch import attention
-from pitprop.watch._accept import check_watchable
+from pitprop.watch._accept import check_outputs, check_watchable, number
+from pitprop.watch._begun import Begun
+from pitprop.watch._hook import Hook
 from pitprop.watch._quiet import is_plain, norm, quiet, to_host
 from pitprop.watch.dispatch import ForwardMode
 from pitprop.watch.measured import Measured
@@ -85,6 +87,13 @@ class TorchEdge:
         self._measured = Measured()
         self._before: list[tuple[nn.Parameter, Tensor]] = []
         self._scale: float | None = None
+        self._unhookable: set[str] = set()
+        self._num_gradients = 0
+        self._hooks_fired = False
+        self._first_gradient: nn.Parameter | None = None
+        self.num_backwards = 0
+        """Backward passes seen since the measured step began."""
+        self._begun = Begun()
 
     @property
     def device(self) -> str:
@@ -102,6 +111,7 @@ class TorchEdge:
                 do="Leave the first `with pitprop.watch(...)` before the second begins.",
             )
         _watched.add(self.model)
+        self._begun = Begun()
         for optimizer in self.optimizers:
             self._step_hooks.append(optimizer.register_step_pre_hook(self._before_step))
             self._step_hooks.append(optimizer.register_step_post_hook(self._after_step))
@@ -118,19 +128,29 @@ class TorchEdge:
     def begin(self, *, maps: bool) -> None:
         """Measure the step that begins now; `maps` keeps attention maps as well."""
         self._maps, self._measuring, self.active, self._scale = maps, True, False, None
+        self._hooks_fired, self._first_gradient, self.num_backwards = False, None, 0
         for module in self.sites.names:
             if module not in self.sites.inside_compiled and module not in self._late:
-                self._hooks += self._hook(module)
+                self._hook(module, self._hooks)
         if "gradient" not in self._disabled:
             for parameter in self.sites.owners:
-                if is_plain(parameter):
+                if parameter.requires_grad and is_plain(parameter):
                     self._hooks.append(parameter.register_post_accumulate_grad_hook(self._gradient))
 
     def finish(self) -> tuple[dict[str, dict[str, float]], list[tuple[str, np.ndarray]]]:
         """End measuring: `{indicator: {site: value}}`, averaged over forward passes, and `(site, attention map)`s."""
         self._end_measuring()
         measured, self._measured = self._measured, Measured()
+        self._num_gradients += len(measured.norms)
         return measured.values(self.sites.owners, self._scale or 1.0), measured.arrays()
+
+    def begun(self) -> bool | None:
+        """Whether a forward pass came since the last step ended; None where that can't be told (no autograd at all)."""
+        if self._measuring and self.active:
+            return True
+        told = self._begun.told
+        # Where forward passes are seen, arithmetic with the outputs of the last one can't be taken for one.
+        return False if told and self._measuring and self.num_forwards else told
 
     def _before_step(self, optimizer: Optimizer, args, kwargs) -> None:
         if self._measuring:
@@ -148,6 +168,7 @@ class TorchEdge:
             self._awaited.add(optimizer)
             if self._awaited <= self._stepped:
                 self._stepped.clear()
+                self._begun.end_step()
                 self._on_step()
 
     # -- taps ----------------------------------------------------------------------------------------------------
@@ -182,29 +203,13 @@ class TorchEdge:
     def outputs(self, outputs: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
         """Scalars (on the device) that say whether the outputs differ from each other, and as much as the targets."""
         with quiet():
-            found = {"output_uniqueness": output_uniqueness(outputs.detach())}
+            found: dict[str, Tensor] = {"output_uniqueness": output_uniqueness(outputs.detach())}
             if targets is not None and targets.shape == outputs.shape and targets.is_floating_point():
                 found["output_spread"] = output_spread(outputs.detach(), targets.detach())
         return found
 
-    def scalar(self, name: str, value: Any) -> Tensor | float:
-        """A logged number, detached and copied on its device.
-
-        Raises:
-            PitpropError: It is not one number.
-        """
-        if isinstance(value, Tensor) and value.numel() == 1:
-            return value.detach().clone()
-        try:
-            return float(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-            raise PitpropError(
-                f"`watch.log({name}=...)` got a {type(value).__name__}{shape}",
-                means="A trace keeps one number per step and name.",
-                do="Pass a number or a tensor of one element (reduce it first); batches of outputs go to `outputs=`.",
-            ) from error
-
+    number = staticmethod(number)
+    check_outputs = staticmethod(check_outputs)
     to_host = staticmethod(to_host)
 
     def coverage(self) -> dict[str, Any]:
@@ -213,7 +218,9 @@ class TorchEdge:
         return {
             "num_modules": len(self.sites.names),
             "num_forwards": self.num_forwards,
-            "num_sharded_parameters": sum(not is_plain(p) for p in self.sites.owners),
+            "num_gradients": self._num_gradients,
+            "num_sharded_parameters": sum(p.requires_grad and not is_plain(p) for p in self.sites.owners),
+            "unhookable": sorted(self._unhookable),
             "compiled": sorted(self.sites.compiled),
             "attention": {
                 "expected": sorted(expected),
@@ -233,11 +240,12 @@ class TorchEdge:
 
     # -- hooks of a measured step --------------------------------------------------------------------------------
 
-    def _hook(self, module: nn.Module) -> list:
-        return [
-            module.register_forward_pre_hook(self._enter_module),
-            module.register_forward_hook(self._leave_module, always_call=True),
-        ]
+    def _hook(self, module: nn.Module, handles: list) -> None:
+        try:
+            handles.append(module.register_forward_pre_hook(Hook(self._enter_module)))
+            handles.append(module.register_forward_hook(Hook(self._leave_module), always_call=True))
+        except RuntimeError:  # a ScriptModule takes none
+            self._unhookable.add(self.sites.names[module])
 
     def _enter_module(self, module: nn.Module, args) -> None:
         # While Dynamo traces, a hook must do nothing; a forward in the backward pass is a checkpoint's recomputation.
@@ -262,15 +270,17 @@ class TorchEdge:
                     self._stream(site, stream)
         self._stack.pop()
         if not self._stack:
+            self._begun.leave_forward()
             self._close_forward()
 
     def _open_forward(self) -> None:
         self.active = True
         self.num_forwards += 1
+        self._begun.enter_forward()
         self._measured.new_forward()
         for module in self._late:
             if module not in self.sites.inside_compiled:
-                self._late_hooks += self._hook(module)
+                self._hook(module, self._late_hooks)
         if "dispatch" in self._disabled:
             return
         mode = ForwardMode(
@@ -322,7 +332,9 @@ class TorchEdge:
             self._keep("effective_rank", site, effective_rank(tokens).mean())
 
     def _gradient(self, parameter: nn.Parameter) -> None:
-        self.active = True
+        self.active = self._hooks_fired = True
+        self._first_gradient = self._first_gradient if self._first_gradient is not None else parameter
+        self.num_backwards += parameter is self._first_gradient
         if parameter.grad is None:  # an optimizer that steps inside the backward pass has taken it
             return
         with self._guard("gradient"), quiet():
@@ -335,8 +347,11 @@ class TorchEdge:
         with quiet():
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
-                    if parameter in self.sites.owners and is_plain(parameter):
+                    if parameter in self.sites.owners and parameter.requires_grad and is_plain(parameter):
                         self._before.append((parameter, parameter.detach().clone()))
+                        if not self._hooks_fired and parameter.grad is not None:
+                            # Set by the loop itself (`torch.func`, own rules): unscaled by now, which `finish` repeats.
+                            self._measured.norms[parameter] = norm(parameter.grad) * (self._scale or 1.0)
 
     def _measure_update(self) -> None:
         with quiet():

@@ -1,0 +1,43 @@
+"""Names that a loop may give to the numbers it logs."""
+
+from collections.abc import Iterable
+
+from pitprop._errors import PitpropError
+
+RESERVED = frozenset(
+    {
+        "attention_entropy",
+        "attention_logit_scale",
+        "branch_ratio",
+        "effective_rank",
+        "gradient_norm",
+        "gradient_share",
+        "output_spread",
+        "output_uniqueness",
+        "saturated_share",
+        "token_cosine",
+        "update_ratio",
+    }
+)
+"""What a watch measures itself; a number of the loop's by such a name would be taken for it."""
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that a trace can't show, or that a watch uses itself.
+
+    Raises:
+        PitpropError: There is such a name.
+    """
+    for name in names:
+        if name in RESERVED:
+            raise PitpropError(
+                f"`watch.log({name}=...)` uses a name of pitprop's own",
+                means="The watch measures something by this name; the rules would take your number for it.",
+                do=f"Choose another name, such as `my_{name}`.",
+            )
+        if not name or not name.isprintable():
+            raise PitpropError(
+                f"`watch.log` got the name {name!r}",
+                means="A name in a trace is a text that can be shown.",
+                do="Name it with printable characters.",
+            )
