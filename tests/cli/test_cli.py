@@ -212,7 +212,7 @@ def test_export(collapsed_run, tmp_path, capsys):
 
 
 OPTIONS = {
-"bisect": "--bad --budget --by-module --good --json --metric --out --workers RECIPE",
+    "bisect": "--bad --budget --by-module --good --json --metric --out --workers RECIPE",
     "case": "--claims --diagnose --json --out NAME",
     "check": "--fail-on --json --knob --seed RECIPE",
     "detect": "--allow --fail-on --json --rule RUN",

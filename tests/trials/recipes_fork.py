@@ -100,6 +100,21 @@ class HiddenCounter(Full):
         return super().step((batch[0] * (1 + self.count), batch[1]))
 
 
+class LateCounter(Full):
+    """Keeps a plain number that acts only when it has come far, as a schedule of one's own does."""
+
+    count = 0
+
+    def step(self, batch):
+        self.count += 1
+        out = super().step(batch)
+        if self.count > 10:
+            with torch.no_grad():
+                for parameter in self.model.parameters():
+                    parameter.zero_()
+        return out
+
+
 class IgnoresCursor(Full):
     """Begins at batch 0, whatever the cursor."""
 
@@ -113,3 +128,4 @@ def _recipe(kind):
 
 full, own_state = _recipe(Full), _recipe(OwnState)
 hidden_generator, hidden_counter, ignores_cursor = map(_recipe, (HiddenGenerator, HiddenCounter, IgnoresCursor))
+late_counter = _recipe(LateCounter)

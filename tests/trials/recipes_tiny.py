@@ -21,7 +21,8 @@ class Knobs:
     bias: bool = True
     width: int = 8
     failing: str = ""
-    """What goes wrong: "raise", "die", "die once <file>", "nan", "short", "no metric"."""
+    """What goes wrong: "raise", "die", "die once <file>", "nan", "short", "no metric", "pool nan"; or what `step`
+    ("None", "text") or `evaluate` ("list", "word") returns against the contract."""
 
 
 class Pool(nn.Module):
@@ -69,16 +70,20 @@ class Regression:
         x, y = batch
         out = self.model(x)
         loss = nn.functional.mse_loss(out, y)
-        if what == "nan":
+        if what == "nan" or (what == "pool nan" and self.knobs.pool == "batch"):
             loss = loss * float("nan")
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if what in ("None", "text"):
+            return None if what == "None" else {"loss": loss.detach(), "note": "hello"}
         return {"loss": loss.detach(), "outputs": out.detach(), "targets": y}
 
     def evaluate(self):
         if self.knobs.failing == "no metric":
             return {}
+        if self.knobs.failing in ("list", "word"):
+            return [1.0] if self.knobs.failing == "list" else {"spread": "wide"}
         x, y = self.held_out
         with torch.no_grad():
             out = self.model(x)
@@ -98,14 +103,28 @@ class Healthy(Knobs):
 
 
 @dataclass(frozen=True)
+class Poisoned(Knobs):
+    failing: str = "pool nan"
+    activation: str = "tanh"
+    bias: int = 1
+
+
+@dataclass(frozen=True)
 class Innocent(Knobs):
     pool: str = "batch"  # declares no alternative
 
 
+def means():
+    return {"the mean": {"spread": torch.tensor(0.0), "loss": float("nan")}}
+
+
 def _recipe(build, knobs):
-    return Recipe(build=build, knobs=knobs, metric="spread", margin=0.05, steps=STEPS, guards=("loss",))
+    return Recipe(
+        build=build, knobs=knobs, metric="spread", margin=0.05, steps=STEPS, guards=("loss",), references=means
+    )
 
 
+poisoned = _recipe(Regression, Poisoned)
 guilty = _recipe(Regression, Knobs)
 healthy = _recipe(Regression, Healthy)
 hopeless = _recipe(Always, Innocent)

@@ -15,6 +15,7 @@ from pitprop.trials.comparison import (
     interval,
     seeds_needed,
     sign_flip_p,
+    survival,
     verdict,
 )
 
@@ -91,6 +92,32 @@ def test_seeds_without_a_number_are_left_out_and_shown():
     assert math.isnan(got.control[1]) and got.treated[3] == math.inf
     one = make([1.0, math.nan], [2.0, 5.0])
     assert one.verdict == "inconclusive" and math.isnan(one.effect) and math.isnan(one.p_value)
+
+
+@pytest.mark.parametrize(
+    ("control", "treated", "expected"),
+    [
+        ([math.nan] * 5, [1.0] * 5, "better"),
+        ([math.nan] * 4, [1.0] * 4, "inconclusive"),  # p = .0625
+        ([1.0] * 5, [math.inf] * 5, "worse"),
+        ([math.nan] * 5, [math.nan] * 5, "inconclusive"),
+        ([0.0, 0.1, math.nan, 0.0], [1.0, 1.1, 1.0, 1.0], "better"),
+        ([0.0, 0.1, 0.0, 0.0], [1.0, 1.1, 1.0, math.nan], "inconclusive"),  # better where it lives
+        ([0.0, 0.1, 0.0, math.nan], [0.0, 0.1, 0.0, 1.0], "inconclusive"),  # it does make a difference
+    ],
+)
+def test_survival_comes_before_the_effect(control, treated, expected):
+    got = make(control, treated, margin=0.05)
+    assert got.verdict == expected
+    assert sum(map(math.isfinite, got.control)) == survival(control, treated).control, "NaN stays NaN"
+
+
+def test_sign_test_is_exact():
+    alive = survival([math.nan] * 6 + [1.0, 1.0], [1.0] * 6 + [math.nan, 1.0])
+    assert (alive.saved, alive.lost, alive.control, alive.treated, alive.seeds) == (6, 1, 2, 7, 8)
+    assert alive.p_saved == pytest.approx(stats.binomtest(6, 7, alternative="greater").pvalue)
+    assert alive.p_lost == pytest.approx(stats.binomtest(1, 7, alternative="greater").pvalue)
+    assert survival([1.0], [1.0]).p_saved == 1
 
 
 def test_holm_steps_down():

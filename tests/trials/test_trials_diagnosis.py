@@ -2,17 +2,22 @@
 
 import dataclasses
 import json
+import math
+from pathlib import Path
 
 import pytest
 
 from pitprop import PitpropError
 from pitprop.records import RUN, Comparison, Finding
-from pitprop.trials import Arm, Plan, diagnose
+from pitprop.trials import Arm, Plan, diagnose, watched
 from pitprop.trials.candidates import USUAL, candidates
+from pitprop.trials.command import command
 from pitprop.trials.conclude import conclude, winners
 from pitprop.trials.diagnosis import fork_step
 from pitprop.trials.interventions import Ablate, ClipGradient, Knob, LearningRate, Replace, Scale
+from pitprop.trials.judge import Guard
 from pitprop.trials.progress import Progress
+from pitprop.trials.run import RunSpec
 
 CONTRACT = {"plan", "plan_hash", "command", "fork", "comparisons", "conclusion", "wall_s"}
 
@@ -45,7 +50,13 @@ def test_one_guilty_knob_among_others_is_found(guilty):
 def test_its_folder_is_what_a_report_needs(guilty):
     diagnosis, folder, _ = guilty
     trial = json.loads((folder / "trial.json").read_text())
-    assert CONTRACT <= set(trial)
+    assert CONTRACT <= set(trial) and trial["schema"] == 1
+    assert trial["references"] == {"the mean": {"spread": 0.0, "loss": "nan"}}
+    (loss,) = trial["guards"]
+    assert set(loss) == {"arm", "metric", "control", "treated", "effect", "low", "high", "seeds"}
+    assert (loss["arm"], loss["metric"], len(loss["treated"])) == ("pool=none", "loss", 4)
+    assert trial["fork"]["step"] == trial["plan"]["fork_step"] and trial["fork"]["steps"] == trial["plan"]["horizon"]
+    assert trial["command"][-2:] == ["--out", str(folder)]
     assert trial["plan_hash"] == diagnosis.plan.hash == json.loads((folder / "plan.json").read_text())["hash"]
     assert Plan.from_dict(trial["plan"]) == diagnosis.plan
     assert {c["round"] for c in trial["comparisons"]} == {"screen", "confirm"}
@@ -73,10 +84,43 @@ def test_the_same_call_resumes_without_a_new_run(guilty, pool, reference):
     assert again.conclusion == diagnosis.conclusion and again.findings == diagnosis.findings
 
 
+def test_a_control_that_is_not_finite_has_a_cause_too(pool, reference, tmp_path):
+    diagnosis = diagnose(reference("recipes_tiny", "poisoned"), folder=tmp_path, executor=pool)
+    conclusion = diagnosis.conclusion
+    assert conclusion.cause == "the knob `pool` = 'batch'"
+    assert "is finite at 5 of 5 fresh seeds, the control at 0 of 5 (exact one-sided sign test, p = 0.031" in (
+        conclusion.statement
+    )
+    assert "stops being finite at step 0 at the earliest" in conclusion.statement
+    (confirmed,) = diagnosis.confirm
+    assert math.isnan(confirmed.effect) and all(map(math.isnan, confirmed.control))
+
+
+def test_a_collapse_on_another_seed_is_seen(pool, reference, tmp_path, monkeypatch):
+    """Seed 0 is fine; the failure that seed 2 shows decides, and a second call begins with it."""
+    spec = RunSpec(recipe=reference("recipes_tiny", "healthy"), source="", seed=0, horizon=20)
+    monkeypatch.setattr(watched, "failures", lambda findings: [f for f in findings if f == "bad"])
+    asked = []
+
+    def run(specs, executor):
+        asked.extend(specs.items())
+        return [{"findings": ["bad"] if s.seed == 2 else []} for s in specs.values()]
+
+    monkeypatch.setattr(watched, "watch_runs", run)
+    told = []
+    found, record, count = watched.watch_control(spec, (1, 2), tmp_path, pool, lambda: told.append(1))
+    assert (found.seed, record["findings"], count, told) == (2, ["bad"], 3, [1])
+    assert [s.seed for _, s in asked] == [0, 1, 2, 2] and asked[-1][0] == tmp_path
+    monkeypatch.setattr(watched, "_known", lambda folder, s: {} if s.seed == 2 else None)
+    asked.clear()
+    assert watched.watch_control(spec, (1, 2), tmp_path, pool, lambda: None)[0].seed == 2
+    assert [s.seed for _, s in asked] == [2]
+
+
 def test_nothing_collapsed(pool, reference, tmp_path):
     diagnosis = diagnose(reference("recipes_tiny", "healthy"), folder=tmp_path, executor=pool)
     assert not diagnosis.collapsed and diagnosis.plan is None
-    assert diagnosis.conclusion.statement.startswith("Nothing collapsed")
+    assert diagnosis.conclusion.statement.startswith("Nothing collapsed: the watched run shows no failure (3 seeds)")
     assert diagnosis.conclusion.cause is None
     trial = json.loads((tmp_path / "trial.json").read_text())
     assert CONTRACT <= set(trial) and trial["comparisons"] == []
@@ -101,11 +145,39 @@ def test_where_nothing_helps_no_cause_is_named(pool, reference, tmp_path):
         ({"knobs": {"failing": "raise"}}, "the arm is broken"),
         ({"knobs": {"widht": "3"}}, "did you mean `width`"),
         ({"seeds": 1}, "no spread"),
+        ({"knobs": {"failing": "text"}}, "`step` returned 'hello' as `note`, which is no number"),
     ],
 )
 def test_what_cannot_be_diagnosed_is_an_error(pool, reference, tmp_path, options, message):
     with pytest.raises(PitpropError, match=message):
         diagnose(reference("recipes_tiny", "guilty"), folder=tmp_path, executor=pool, **options)
+
+
+def test_an_error_says_once_what_to_do(pool, reference, tmp_path):
+    with pytest.raises(PitpropError) as caught:
+        diagnose(reference("recipes_tiny", "guilty"), folder=tmp_path, executor=pool, knobs={"failing": "None"})
+    assert str(caught.value).count("Do: ") == 1
+
+
+def test_the_command_makes_the_same_diagnosis():
+    plain = command("a.py:r", {"x": True}, 4, 3, (), Path("out"), usual_screen_seeds=3)
+    assert plain == ["pitprop", "diagnose", "a.py:r", "--knob", "x=True", "--seeds", "4", "--out", "out"]
+    suspects = [Ablate("x"), Scale("y", "unit", side="input")]
+    *head, code = command("a.py:r", {"x": True}, 4, 2, suspects, Path("out"), usual_screen_seeds=3)
+    assert head == ["python", "-c"]
+    calls = []
+    imports, _, call = code.rpartition("; ")
+    names = {}
+    exec(imports, names)
+    exec(call, names | {"diagnose": lambda *args, **options: calls.append((args, options))})
+    assert calls == [
+        (("a.py:r",), {"knobs": {"x": True}, "seeds": 4, "screen_seeds": 2, "suspects": suspects, "folder": "out"})
+    ]
+
+
+def test_failures_of_the_whole_run_come_first():
+    part, whole = finding("attention-collapse", "a", "failure"), finding("output-duplication", RUN, "failure")
+    assert watched.failures([part, whole]) == [whole, part]
 
 
 def finding(rule, site, severity="warning"):
@@ -229,4 +301,45 @@ def test_a_winner_that_is_not_confirmed_is_not_named():
     conclusion = conclude(PLAN, screen, confirm, FAILING, FAILING, {})
     assert conclusion.cause is None and conclusion.exonerated == ("three",)
     assert "On fresh seeds, one: +0.2" in conclusion.statement
+    assert "Not the cause by itself: three (3 seeds)." in conclusion.statement
     assert "More seeds would settle: one (about" in conclusion.next
+
+
+def test_what_was_worse_or_did_nothing_is_not_exonerated():
+    screen = [comparison("one", -0.5, "worse"), comparison("three", 0.0, "no difference within margin")]
+    conclusion = conclude(PLAN, screen, [], FAILING, FAILING, {}, inert=("three",))
+    assert conclusion.exonerated == () and conclusion.worse == ("one",) and conclusion.inert == ("three",)
+    assert "Made it worse: one (3 seeds). Without effect at all, so not tested: three." in conclusion.statement
+    assert "none of the 1 changes" in conclusion.statement
+
+
+def test_what_else_a_remedy_changes_is_told_largest_first():
+    def side(metric, effect, low, high, control=1.0):
+        return Guard(
+            arm="two", metric=metric, control=(control,), treated=(), effect=effect, low=low, high=high, seeds=(1,)
+        )
+
+    guards = [
+        side("accuracy", -0.2, -0.3, -0.1),
+        side("mse", 0.5, 0.4, 0.6),
+        side("unsure", 9.0, -1.0, 19.0),
+        side("small", 0.01, 0.005, 0.015),
+        side("tiny", 0.001, 0.0005, 0.0015),
+        side("none", math.nan, math.nan, math.nan),
+        dataclasses.replace(side("other", 9.0, 8.0, 10.0), arm="one"),
+    ]
+    confirm = [comparison("two", 0.9, "better")]
+    conclusion = conclude(PLAN, confirm, confirm, FAILING, FAILING, {"two": []}, guards=guards)
+    assert (
+        "no longer shows the failure (1 seed). Beside it, mse changes by +0.5 (+0.4 to +0.6), accuracy by -0.2 "
+        "(-0.3 to -0.1), small by +0.01 (+0.005 to +0.015) (95 % intervals each)."
+    ) in conclusion.statement
+
+
+def test_an_arm_that_saves_runs_is_admitted_and_one_that_loses_them_is_not():
+    nan = float("nan")
+    saves = comparison("one", nan, "inconclusive", control=(nan, nan, 0.1), treated=(0.1, 0.1, 0.1))
+    loses = comparison("two", 0.9, "inconclusive", treated=(0.9, 0.9, nan))
+    assert winners([loses, saves, comparison("three", 0.9, "better")], PLAN) == ["one", "three"]
+    told = conclude(PLAN, [saves], [], FAILING, FAILING, {})
+    assert "one (about 6 seeds)" in told.next

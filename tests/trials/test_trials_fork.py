@@ -15,9 +15,9 @@ from pitprop.trials.run import RunSpec, Steps, build
 
 def in_two_processes(pool, tmp_path, recipe):
     """Both legs of the proof as tasks of the shared pool, which saves starting two processes."""
-    spec = RunSpec(recipe=recipe, source="", seed=3, horizon=12)
-    ((_, first),) = pool.run([Task(function=first_leg, arguments=(spec, 6, str(tmp_path)))])
-    ((_, second),) = pool.run([Task(function=second_leg, arguments=(spec, 6, str(tmp_path)))])
+    spec = RunSpec(recipe=recipe, source="", seed=3, horizon=6, fork_step=6)
+    ((_, first),) = pool.run([Task(function=first_leg, arguments=(spec, str(tmp_path)))])
+    ((_, second),) = pool.run([Task(function=second_leg, arguments=(spec, str(tmp_path)))])
     assert first.error is None and second.error is None, (first.error, second.error)
     return first.value, second.value
 
@@ -30,17 +30,17 @@ def test_everything_with_state_survives_a_new_process(reference, tmp_path):
 
 
 def test_an_inexact_recipe_is_refused_with_the_first_tensor_named(pool, reference, tmp_path):
-    spec = RunSpec(recipe=reference("recipes_fork", "hidden_counter"), source="", seed=3, horizon=12)
-    ((_, first),) = pool.run([Task(function=first_leg, arguments=(spec, 6, str(tmp_path)))])
+    spec = RunSpec(recipe=reference("recipes_fork", "hidden_counter"), source="", seed=3, horizon=6, fork_step=6)
+    ((_, first),) = pool.run([Task(function=first_leg, arguments=(spec, str(tmp_path)))])
     with pytest.raises(PitpropError) as caught:
-        second_half(spec, 6, str(tmp_path), first.value, log=tmp_path / "log")
+        second_half(spec, str(tmp_path), first.value, log=tmp_path / "log")
     text = str(caught.value)
     assert "`model.0.weight`" in text
     assert "the loss differs from step 6 on" in text
     assert "state_dict" in text and "batches(cursor)" in text and "state()" in text
 
 
-@pytest.mark.parametrize("attribute", ["hidden_generator", "ignores_cursor", "own_state"])
+@pytest.mark.parametrize("attribute", ["hidden_generator", "ignores_cursor", "own_state", "late_counter"])
 def test_every_kind_of_inexactness_is_seen(pool, reference, tmp_path, attribute):
     straight, (forked, where, _, _) = in_two_processes(pool, tmp_path, reference("recipes_fork", attribute))
     assert where is not None

@@ -210,6 +210,18 @@ def test_clip_gradient_by_norm_then_by_value():
             torch.testing.assert_close(p.grad, (q.grad * 0.5 / (total + 1e-6)).clamp(-0.05, 0.05), msg=name)
 
 
+@pytest.mark.parametrize(
+    ("clip", "acts"),
+    [(ClipGradient(1e6), 0), (ClipGradient(1e-3), 1), (ClipGradient(1e6, max_value=1e-3), 1)],
+)
+def test_clip_gradient_has_acted_only_where_it_changed_a_gradient(clip, acts):
+    training = make()
+    applied = clip.apply(training)
+    step(training)
+    assert applied.calls["optimizer"] == acts
+    applied.check("no error, either way")
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW], ids=["sgd", "adamw"])
 @pytest.mark.parametrize("path", ["*", "head"])
 def test_learning_rate_is_the_same_as_a_smaller_lr(optimizer, path):

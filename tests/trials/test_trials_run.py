@@ -8,8 +8,8 @@ import pytest
 from pitprop import PitpropError
 from pitprop.trials import Arm, Plan
 from pitprop.trials.execute import make_folder, metric_of, run_arms, run_plan
-from pitprop.trials.interventions import Knob, LearningRate, Scale
-from pitprop.trials.judge import gain, judge
+from pitprop.trials.interventions import ClipGradient, Knob, LearningRate, Scale
+from pitprop.trials.judge import gain, guard, inert, judge
 from pitprop.trials.run import RunSpec, spec_source, to_json_number, train_run
 
 
@@ -77,6 +77,9 @@ def test_a_torn_record_is_run_again(pool, plan, tmp_path):
         ("raise", "RuntimeError: the arm is broken"),
         ("short", "`batches` ended at batch 3"),
         ("no metric", "returned no `spread`"),
+        ("None", "`step` returned None, not a dict"),
+        ("list", r"`evaluate` returned [1.0], not a dict"),
+        ("word", "`evaluate` returned 'wide' as `spread`, which is no number"),
     ],
 )
 def test_an_arm_that_breaks_is_marked_and_the_trial_goes_on(pool, plan, tmp_path, what, error):
@@ -121,7 +124,7 @@ def test_an_intervention_that_changes_nothing_changes_nothing(pool, plan, tmp_pa
         for seed in null.seeds:
             for arm in null.arms:
                 assert results[arm.name, seed]["metrics"] == results["control", seed]["metrics"]
-                assert results[arm.name, seed]["at_fork"] == results["control", seed]["at_fork"]
+                assert results[arm.name, seed]["state"] == results["control", seed]["state"]
 
 
 def test_a_fork_is_trained_once_per_seed_and_the_whole_run_is_the_same(pool, plan, tmp_path):
@@ -130,6 +133,38 @@ def test_a_fork_is_trained_once_per_seed_and_the_whole_run_is_the_same(pool, pla
     assert [forked["control", s]["metrics"] for s in (0, 1)] == [whole["control", s]["metrics"] for s in (0, 1)]
     assert len(list((tmp_path / "a" / "forks").iterdir())) == 2
     assert not (tmp_path / "b" / "forks").exists()
+
+
+def test_the_control_is_restored_like_every_arm(pool, reference, tmp_path):
+    """What a snapshot misses must be missing on both sides: an arm that changes nothing is still the control."""
+    recipe = reference("recipes_fork", "late_counter")
+    plan = Plan(
+        recipe=recipe,
+        source=spec_source(recipe),
+        arms=(Arm("null", (LearningRate(1.0),)),),
+        seeds=(0,),
+        metric="loss",
+        horizon=6,
+        fork_step=6,
+    )
+    results = run_plan(plan, tmp_path, executor=pool)
+    assert results["null", 0]["state"] == results["control", 0]["state"]
+
+
+def test_what_did_nothing_is_known(pool, plan, tmp_path):
+    null = plan(ClipGradient(1e6), Scale("0", 1.0), Scale("0", 0.5), Knob("failing", "nan"))
+    results = run_plan(null, tmp_path, executor=pool)
+    assert results["arm 0", 0]["acted"] == [[]] and results["arm 1", 0]["acted"] == [["0"]]
+    assert inert(null.arms, null.seeds, "spread", results) == ("arm 0", "arm 1")
+
+
+def test_guards_have_effects_and_no_verdict(pool, plan, tmp_path):
+    one = plan(Knob("pool", "none"))
+    results = run_plan(one, tmp_path, executor=pool)
+    (loss,) = guard(["arm 0"], ["loss"], one.seeds, results)
+    expected = [results[arm, s]["metrics"]["loss"] for arm in ("control", "arm 0") for s in (0, 1)]
+    assert [*loss.control, *loss.treated] == expected
+    assert loss.low < loss.effect < loss.high and loss.seeds == (0, 1)
 
 
 def test_fresh_seeds_need_no_new_plan(pool, plan, tmp_path):

@@ -22,7 +22,7 @@ __all__ = ["app", "main"]
 CRASHED = 70
 """EX_SOFTWARE of sysexits.h."""
 
-RESUMABLE = ("diagnose",)
+RESUMABLE = ("bisect", "diagnose")
 """Verbs that keep what an interrupt leaves."""
 
 EXTRAS = {

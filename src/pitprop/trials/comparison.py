@@ -14,8 +14,34 @@ from numpy import ndarray
 
 from pitprop.records import Comparison, Verdict
 
+SURVIVAL_P = 0.05
+"""One-sided p-value of the sign test at which surviving, or not, decides a comparison; 5 seeds of 5 have .031."""
+
 EXACT_UP_TO = 12
 """Seeds up to which all 2**n sign flips are counted; beyond, 9999 random ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survival:
+    """At how many seeds each side has a finite metric."""
+
+    control: int
+    treated: int
+    seeds: int
+    saved: int
+    """Seeds at which only the treated side is finite."""
+    lost: int
+    """Seeds at which only the control is."""
+
+    @property
+    def p_saved(self) -> float:
+        """Exact one-sided p-value of the sign test (McNemar's) that the treatment saves runs."""
+        return _tail(self.saved, self.saved + self.lost)
+
+    @property
+    def p_lost(self) -> float:
+        """The same for losing runs."""
+        return _tail(self.lost, self.saved + self.lost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +80,8 @@ def compare(
 
     Returns:
         The comparison. Seeds at which either arm has no finite metric are left out of the effect (their numbers stay in
-        the lists); with fewer than two pairs left, effect and interval are NaN and the verdict is "inconclusive".
+        the lists); with fewer than two pairs left, effect and interval are NaN. Such seeds decide the verdict first:
+        see `verdict_of_all`.
     """
     before, after = _by_seed(control), _by_seed(treated)
     pairs = np.isfinite(before) & np.isfinite(after)
@@ -74,7 +101,9 @@ def compare(
         confidence=confidence,
         p_value=sign_flip_p(differences),
         margin=margin,
-        verdict=verdict(effect, margin=margin, higher_is_better=higher_is_better),
+        verdict=verdict_of_all(
+            survival(before, after), verdict(effect, margin=margin, higher_is_better=higher_is_better)
+        ),
         horizon=horizon,
         plan=plan,
     )
@@ -99,6 +128,37 @@ def verdict(effect: Effect, *, margin: float, higher_is_better: bool) -> Verdict
     if effect.high < 0:
         return "worse" if higher_is_better else "better"
     return "inconclusive"
+
+
+def survival(
+    control: Float[ndarray, " seed"] | Sequence[float], treated: Float[ndarray, " seed"] | Sequence[float]
+) -> Survival:
+    """Count the seeds at which either side has a finite metric."""
+    before, after = np.isfinite(np.asarray(control)), np.isfinite(np.asarray(treated))
+    return Survival(
+        control=int(before.sum()),
+        treated=int(after.sum()),
+        seeds=len(before),
+        saved=int((after & ~before).sum()),
+        lost=int((before & ~after).sum()),
+    )
+
+
+def verdict_of_all(alive: Survival, finite: Verdict) -> Verdict:
+    """The verdict over all seeds: survival first, then `finite`, the one over the seeds where both sides are finite.
+
+    A sign test over the seeds at which just one side is finite decides by itself where its one-sided p-value is at most
+    .05. Where it does not, such seeds forbid what they contradict: an arm that loses more runs than it saves is never
+    "better", one that saves more never "worse", and only one that does neither makes "no difference".
+    """
+    if alive.saved == alive.lost == 0:
+        return finite
+    if alive.p_saved <= SURVIVAL_P:
+        return "better"
+    if alive.p_lost <= SURVIVAL_P:
+        return "worse"
+    agrees = (finite == "better" and alive.saved >= alive.lost) or (finite == "worse" and alive.lost >= alive.saved)
+    return finite if agrees else "inconclusive"
 
 
 def sign_flip_p(differences: Float[ndarray, " seed"]) -> float:
@@ -160,6 +220,10 @@ def seeds_needed(differences: Float[ndarray, " seed"], *, margin: float, confide
         if _half_width(spread, count, confidence) < target:
             return count
     return None
+
+
+def _tail(heads: int, flips: int) -> float:
+    return sum(math.comb(flips, k) for k in range(heads, flips + 1)) / 2**flips
 
 
 def _half_width(spread: float, count: int, confidence: float) -> float:

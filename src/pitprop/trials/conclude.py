@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pitprop.records import RUN, Comparison, Finding
-from pitprop.trials.comparison import seeds_needed
+from pitprop.trials.comparison import seeds_needed, survival
 from pitprop.trials.interventions import Knob
-from pitprop.trials.judge import finite_differences, gain
+from pitprop.trials.judge import Guard, finite_differences, gain, rank, saved
 from pitprop.trials.plan import Arm, Plan
 
 
@@ -27,25 +27,33 @@ class Conclusion:
     remedy: str | None
     """The change that was confirmed to help most; None when nothing was confirmed."""
     exonerated: tuple[str, ...]
-    """Arms that made no difference within the margin, or made it worse."""
+    """Arms that made no difference within the margin, all of them together at 95 %."""
     next: str
     """What to do now, or what would settle it."""
     mechanism: str | None = None
     """The finding through which the cause acts, where taking away only that cured as well."""
+    worse: tuple[str, ...] = ()
+    """Arms that made it worse."""
+    inert: tuple[str, ...] = ()
+    """Arms that did nothing at all, so that nothing is known of them."""
 
 
 def winners(screen: Sequence[Comparison], plan: Plan) -> list[str]:
-    """Arms that go into the confirming round: better by more than the margin, best first, at most `confirm_arms`."""
-    better = [c for c in screen if gain(c) > plan.margin]
-    return [c.arm for c in sorted(better, key=gain, reverse=True)[: plan.confirm_arms]]
+    """Arms that go into the confirming round, best first, at most `confirm_arms`.
+
+    Those that save runs (a finite metric where the control has none), and those better by more than the margin that
+    lose none by it.
+    """
+    better = [c for c in screen if saved(c) > 0 or (saved(c) == 0 and gain(c) > plan.margin)]
+    return [c.arm for c in sorted(better, key=rank, reverse=True)[: plan.confirm_arms]]
 
 
-def nothing_collapsed(findings: Sequence[Finding], metric: str, start: float, end: float) -> Conclusion:
-    """The conclusion when the control run shows no failure."""
+def nothing_collapsed(findings: Sequence[Finding], metric: str, start: float, end: float, seeds: int) -> Conclusion:
+    """The conclusion when the control run shows no failure at any of `seeds` seeds; the rest is of the first one."""
     seen = f"{len(findings)} weaker finding(s) are in the report" if findings else "there is no finding at all"
     return Conclusion(
-        statement=f"Nothing collapsed: the watched run shows no failure, {seen}, and {metric} went from {start:.4g} "
-        f"to {end:.4g}. No trial was made.",
+        statement=f"Nothing collapsed: the watched run shows no failure ({_seeds(seeds)}), {seen}, and {metric} went "
+        f"from {start:.4g} to {end:.4g}. No trial was made.",
         cause=None,
         remedy=None,
         exonerated=(),
@@ -60,6 +68,10 @@ def conclude(
     findings: Sequence[Finding],
     failing: Sequence[Finding],
     remaining: Mapping[str, Sequence[Finding]],
+    *,
+    inert: tuple[str, ...] = (),
+    guards: Sequence[Guard] = (),
+    diverged: int | None = None,
 ) -> Conclusion:
     """The conclusion of a trial.
 
@@ -69,19 +81,27 @@ def conclude(
         findings: All findings of the control run.
         failing: Its failures, the earliest first.
         remaining: Failure findings of a watched run of each arm that was confirmed, by arm.
+        inert: Arms that did nothing.
+        guards: Effects of the confirmed arms on the other metrics.
+        diverged: Earliest step at which the loss of a control run stops being finite, if any does.
     """
-    confirmed = sorted((c for c in confirm if c.verdict == "better"), key=gain, reverse=True)
+    confirmed = sorted((c for c in confirm if c.verdict == "better"), key=rank, reverse=True)
     cured = [c for c in confirmed if not remaining[c.arm]]
-    exonerated = _exonerated(screen, confirm)
-    innocent = f" Not the cause by itself: {', '.join(exonerated)}." if exonerated else ""
+    last = [c for c in {c.arm: c for c in (*screen, *confirm)}.values() if c.arm not in inert]
+    innocent, worse = ([c for c in last if c.verdict == v] for v in ("no difference within margin", "worse"))
+    rest = _list("Not the cause by itself", innocent) + _list("Made it worse", worse)
+    rest += f" Without effect at all, so not tested: {', '.join(inert)}." if inert else ""
+    lists: dict[str, Any] = {
+        "exonerated": tuple(c.arm for c in innocent),
+        "worse": tuple(c.arm for c in worse),
+        "inert": inert,
+    }
     if not confirmed:
-        return _nothing_confirmed(plan, screen, confirm, failing, exonerated, innocent)
+        return _nothing_confirmed(plan, last, confirm, failing, lists, rest)
     # A change that also removes the finding beats one that only moves the metric further.
     best, *others = cured or confirmed
-    measured = (
-        f"with {best.changes}, {plan.metric} goes from {_mean(best.control):.3g} to {_mean(best.treated):.3g}, a "
-        f"difference of {_effect(best)} over {len(best.seeds)} fresh seeds"
-    )
+    measured = _measured(best, diverged)
+    beside = _beside([g for g in guards if g.arm == best.arm])
     arms = {arm.name: arm for arm in plan.arms}
     acts, mechanism, how = _mechanism(cured, arms, findings)
     others = [c.arm for c in others if c.arm != acts]
@@ -89,19 +109,19 @@ def conclude(
     if not cured:
         return Conclusion(
             statement=f"The best change found helps without removing the collapse ({_failure(failing)}): {measured}, "
-            f"but a watched run with it still shows the failure.{alike}{innocent}",
+            f"but a watched run with it still shows the failure (1 seed).{beside}{alike}{rest}",
             cause=None,
             remedy=best.changes,
-            exonerated=exonerated,
+            **lists,
             next=f"Keep {best.changes}, and diagnose the recipe again with it: something else holds the collapse up.",
         )
     cause = blame(arms[best.arm], plan.knobs)
     return Conclusion(
         statement=f"{_capital(cause)} causes the collapse ({_failure(failing)}): {measured}. A watched run with that "
-        f"change no longer shows the failure.{alike}{innocent}",
+        f"change no longer shows the failure (1 seed).{beside}{alike}{rest}",
         cause=cause,
         remedy=best.changes,
-        exonerated=exonerated,
+        **lists,
         next=f"Train with {best.changes}.",
         mechanism=mechanism,
     )
@@ -133,33 +153,74 @@ def blame(arm: Arm, knobs: Mapping[str, Any]) -> str:
 
 def _nothing_confirmed(
     plan: Plan,
-    screen: Sequence[Comparison],
+    last: Sequence[Comparison],
     confirm: Sequence[Comparison],
     failing: Sequence[Finding],
-    exonerated: tuple[str, ...],
-    innocent: str,
+    lists: Mapping[str, Any],
+    rest: str,
 ) -> Conclusion:
-    last = {c.arm: c for c in (*screen, *confirm)}
-    seeds = {c.arm: _needed(c) for c in last.values() if c.verdict == "inconclusive"}
+    seeds = {c.arm: _needed(c) for c in last if c.verdict == "inconclusive"}
     settle = [f"{arm} (about {n} seeds)" for arm, n in seeds.items() if n is not None][:3]
     tried = "; ".join(f"{c.arm}: {_effect(c)}, {c.verdict}" for c in confirm)
     return Conclusion(
-        statement=f"Inconclusive: the run collapses ({_failure(failing)}), and none of the {len(plan.arms)} changes "
-        f"that were tried is confirmed to prevent it.{f' On fresh seeds, {tried}.' if tried else ''}{innocent}",
+        statement=f"Inconclusive: the run collapses ({_failure(failing)}), and none of the {len(last)} changes "
+        f"that were tried is confirmed to prevent it.{f' On fresh seeds, {tried}.' if tried else ''}{rest}",
         cause=None,
         remedy=None,
-        exonerated=exonerated,
+        **lists,
         next=(f"More seeds would settle: {', '.join(settle)}. " if settle else "")
         + "Give suspects of your own (an intervention at a module path, another knob), or two changes at once.",
     )
 
 
-def _exonerated(screen: Sequence[Comparison], confirm: Sequence[Comparison]) -> tuple[str, ...]:
-    last = {c.arm: c for c in (*screen, *confirm)}
-    return tuple(arm for arm, c in last.items() if c.verdict in ("no difference within margin", "worse"))
+def _measured(c: Comparison, diverged: int | None) -> str:
+    """What was confirmed of an arm: runs saved, where it saves any, and the effect over the pairs."""
+    alive = survival(c.control, c.treated)
+    effect = f"a difference of {_effect(c)} over {_seeds(len(finite_differences(c.control, c.treated)), 'fresh ')}"
+    if alive.saved <= alive.lost:
+        return f"with {c.changes}, {c.metric} goes from {_mean(c.control):.3g} to {_mean(c.treated):.3g}, {effect}"
+    since = "" if diverged is None else f"; its loss stops being finite at step {diverged} at the earliest"
+    return (
+        f"with {c.changes}, {c.metric} is finite at {alive.treated} of {_seeds(alive.seeds, 'fresh ')}, the control at "
+        f"{alive.control} of {alive.seeds} (exact one-sided sign test, p = {alive.p_saved:.2g}{since})"
+        + ("" if math.isnan(c.effect) else f", with {effect}")
+    )
+
+
+def _beside(guards: Sequence[Guard]) -> str:
+    """The side effects whose intervals exclude 0: at most three, the largest in relation to the control first."""
+
+    def relative(g: Guard) -> float:
+        control = abs(_mean(g.control))
+        return abs(g.effect) / control if control else math.inf
+
+    sure = sorted((g for g in guards if g.low > 0 or g.high < 0), key=relative, reverse=True)[:3]
+    parts = [f"by {g.effect:+.3g} ({g.low:+.3g} to {g.high:+.3g})" for g in sure]
+    told = ", ".join(
+        f"{g.metric} {'changes ' * (not i)}{part}" for i, (g, part) in enumerate(zip(sure, parts, strict=True))
+    )
+    return f" Beside it, {told} (95 % intervals each)." if told else ""
+
+
+def _list(what: str, comparisons: Sequence[Comparison]) -> str:
+    """A sentence that lists arms with the seeds that speak for it."""
+    by_seeds: dict[int, list[str]] = {}
+    for c in comparisons:
+        pairs = len(finite_differences(c.control, c.treated))
+        by_seeds.setdefault(len(c.seeds) if c.verdict == "worse" else pairs, []).append(c.arm)
+    told = "; ".join(f"{', '.join(arms)} ({_seeds(count)})" for count, arms in by_seeds.items())
+    return f" {what}: {told}." if told else ""
+
+
+def _seeds(count: int, which: str = "") -> str:
+    return f"{count} {which}seed{'s' * (count != 1)}"
 
 
 def _needed(c: Comparison) -> int | None:
+    alive = survival(c.control, c.treated)
+    if alive.saved > alive.lost == 0:
+        # Were every further seed saved too; 5 of 5 are the fewest that a sign test can tell from chance.
+        return alive.seeds + 5 - alive.saved
     return seeds_needed(finite_differences(c.control, c.treated), margin=c.margin, confidence=c.confidence)
 
 
@@ -170,6 +231,9 @@ def _failure(failing: Sequence[Finding]) -> str:
 
 
 def _effect(c: Comparison) -> str:
+    if saved(c) > 0:
+        alive = survival(c.control, c.treated)
+        return f"finite at {alive.treated} of {alive.seeds} seeds, the control at {alive.control}"
     if math.isnan(c.effect):
         return "no effect could be measured"
     return f"{c.effect:+.3g} ({100 * c.confidence:.3g} % interval {c.low:+.3g} to {c.high:+.3g})"

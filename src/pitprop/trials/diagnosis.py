@@ -8,34 +8,35 @@ Candidates come from the findings and the recipe's knobs. The plan is on disk be
 
 import contextlib
 import math
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison, Finding
 from pitprop.trials.candidates import USUAL, candidates
+from pitprop.trials.command import command
 from pitprop.trials.conclude import Conclusion, conclude, nothing_collapsed, winners
 from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spec_of
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.local import Local
 from pitprop.trials.interventions import Intervention
-from pitprop.trials.judge import judge
+from pitprop.trials.judge import Guard, guard, inert, judge
 from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.progress import Meter, OnProgress
-from pitprop.trials.proof import ForkProof, first_leg, keep_proof, known_proof, second_half
+from pitprop.trials.proof import ForkProof, keep_proof, known_proof, prove
 from pitprop.trials.recipe import Recipe
+from pitprop.trials.references import References, keep_references, known_references, references_of
 from pitprop.trials.run import RunSpec, spec_source
 from pitprop.trials.trial_file import write_trial
-from pitprop.trials.watched import failures, watch_runs
+from pitprop.trials.watched import RUN_IT, failures, watch_control, watch_runs
 
-PROOF_STEPS = 5
-"""Steps on each side of the fork that is proved exact before a trial."""
+SCREEN_SEEDS = 3
+"""Seeds of the screening round, unless others are asked for; also those watched before nothing is said to collapse."""
 
 CONFIRM_ARMS = 3
 """Arms that go into the confirming round at most."""
@@ -58,9 +59,13 @@ class Diagnosis:
     fork: ForkProof | None = None
     """Proof that the recipe can be forked."""
     screen: tuple[Comparison, ...] = ()
-    """Every arm against the control, on the screening seeds (95 % intervals each)."""
+    """Every arm against the control, on the screening seeds (95 % together, by Bonferroni's method)."""
     confirm: tuple[Comparison, ...] = ()
     """The best arms against the control, on fresh seeds (95 % together, by Holm's method)."""
+    guards: tuple[Guard, ...] = ()
+    """What the confirmed arms do to the recipe's other metrics."""
+    references: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
+    """Metrics of the recipe's reference solutions, as JSON numbers."""
     failed: tuple[Mapping[str, Any], ...] = ()
     """Runs that raised or whose process died: arm, seed, error."""
     wall_s: float = math.nan
@@ -72,7 +77,7 @@ def diagnose(
     *,
     knobs: Mapping[str, Any] | None = None,
     seeds: int = 5,
-    screen_seeds: int = 3,
+    screen_seeds: int = SCREEN_SEEDS,
     suspects: Sequence[Intervention] = (),
     workers: int | None = None,
     executor: Executor | None = None,
@@ -102,8 +107,9 @@ def diagnose(
     place, _, attribute = reference.rpartition(":")
     if place.endswith(".py"):
         reference = f"{Path(place).resolve()}:{attribute}"
-    overrides = [part for name, value in (knobs or {}).items() for part in ("--knob", f"{name}={value}")]
-    command = ["pitprop", "diagnose", reference, *overrides, "--seeds", str(seeds)]
+    again = command(
+        reference, knobs or {}, seeds, screen_seeds, suspects, Path(folder), usual_screen_seeds=SCREEN_SEEDS
+    )
     values = make_knobs(recipe, knobs)
     folder = make_folder(folder)
     control = RunSpec(
@@ -114,29 +120,42 @@ def diagnose(
 
     with contextlib.ExitStack() as stack:
         pool = executor or stack.enter_context(Local(workers, log=folder / "workers.log"))
-        legs = stack.enter_context(tempfile.TemporaryDirectory(prefix="pitprop-"))
         meter.enter("watching the control run")
-        fork, first = known_proof(folder, control), Task(function=first_leg, arguments=(control, PROOF_STEPS, legs))
-        (watched,), straight = watch_runs({folder: control}, pool, beside=[] if fork else [first])
+        references = _references(control, folder, pool) if recipe.references else {}
+        control, watched, watched_seeds = watch_control(
+            control,
+            range(1, SCREEN_SEEDS),
+            folder,
+            pool,
+            on_more=lambda: meter.enter("watching it on more seeds"),
+        )
         meter.tick()
         findings = tuple(watched["findings"])
         failing = failures(findings)
         if not failing:
             curve = watched["metrics"][recipe.metric]
-            answer = nothing_collapsed(findings, recipe.metric, float(curve[0][1]), float(curve[-1][1]))
+            answer = nothing_collapsed(findings, recipe.metric, float(curve[0][1]), float(curve[-1][1]), watched_seeds)
             diagnosis = Diagnosis(
-                folder=folder, collapsed=False, findings=findings, conclusion=answer, wall_s=time.monotonic() - start
+                folder=folder,
+                collapsed=False,
+                findings=findings,
+                conclusion=answer,
+                references=references,
+                wall_s=time.monotonic() - start,
             )
-            write_trial(diagnosis, {}, command)
+            write_trial(diagnosis, {}, again)
             return diagnosis
 
-        meter.enter("proving that the fork is exact")
-        if fork is None:
-            fork = second_half(control, PROOF_STEPS, legs, straight[0], log=folder / "workers.log")
-            keep_proof(folder, control, fork)
-        meter.tick()
         arms = candidates(findings, alternatives(recipe, values), watched["modules"], suspects)
         plan = _plan(recipe, control, arms, fork_step(failing[0].onset, watched["every"]), seeds, screen_seeds)
+
+        meter.enter("proving that the fork is exact")
+        forked = spec_of(plan, Arm(CONTROL), control.seed)
+        fork = known_proof(folder, forked)
+        if fork is None:
+            fork = prove(forked, pool, log=folder / "workers.log")
+            keep_proof(folder, forked, fork)
+        meter.tick()
 
         meter.enter(
             f"screening {len(arms)} changes on {screen_seeds} seeds",
@@ -146,7 +165,7 @@ def diagnose(
         _refuse_failed_control(results, plan.seeds)
         screen = judge(plan, arms, plan.seeds, results, holm=False)
         chosen = [arm for name in winners(screen, plan) for arm in arms if arm.name == name]
-        confirm: tuple[Comparison, ...] = ()
+        fresh, confirm, guards = Results(), (), ()
         remaining: dict[str, list[Finding]] = {}
         if chosen:
             meter.enter(
@@ -156,18 +175,37 @@ def diagnose(
             fresh = run_arms(plan, chosen, plan.confirm_seeds, folder, pool, meter.tick)
             results |= fresh
             confirm = judge(plan, chosen, plan.confirm_seeds, fresh, holm=True)
-            remaining = _watch_confirmed(plan, chosen, confirm, folder, pool, meter)
+            better = [c.arm for c in confirm if c.verdict == "better"]
+            guards = guard(better, recipe.guards, plan.confirm_seeds, fresh)
+            remaining = _watch_confirmed(
+                [arm for arm in chosen if arm.name in better], plan, control.seed, folder, pool, meter
+            )
         meter.enter("done", total=meter.done)
 
     diagnosis = Diagnosis(
         folder=folder,
         collapsed=True,
         findings=findings,
-        conclusion=conclude(plan, screen, confirm, findings, failing, remaining),
+        conclusion=conclude(
+            plan,
+            screen,
+            confirm,
+            findings,
+            failing,
+            remaining,
+            inert=inert(arms, plan.seeds, plan.metric, results),
+            guards=guards,
+            diverged=min(
+                (r["diverged"] for (arm, _), r in fresh.items() if arm == CONTROL and r.get("diverged") is not None),
+                default=None,
+            ),
+        ),
         plan=plan,
         fork=fork,
         screen=screen,
         confirm=confirm,
+        guards=guards,
+        references=references,
         failed=tuple(
             {"arm": arm, "seed": seed, "error": record["error"]}
             for (arm, seed), record in results.items()
@@ -175,7 +213,7 @@ def diagnose(
         ),
         wall_s=time.monotonic() - start,
     )
-    write_trial(diagnosis, results, command)
+    write_trial(diagnosis, results, again)
     return diagnosis
 
 
@@ -185,6 +223,18 @@ def fork_step(onset: int, every: int) -> int:
     The onset is where the symptom begins; its cause acts earlier, and other seeds may collapse earlier.
     """
     return onset // 2 // every * every
+
+
+def _references(control: RunSpec, folder: Path, pool: Executor) -> References:
+    """Metrics of the reference solutions: known, or computed in a worker."""
+    known = known_references(folder, control)
+    if known is not None:
+        return known
+    ((_, outcome),) = pool.run([Task(function=references_of, arguments=(control.recipe,))])
+    if outcome.error is not None:
+        raise PitpropError(f"The recipe's references failed: {outcome.error}")
+    keep_references(folder, control, outcome.value)
+    return outcome.value
 
 
 def _runs(arms: int, screen_seeds: int, seeds: int) -> int:
@@ -216,18 +266,15 @@ def _refuse_failed_control(results: Results, seeds: Sequence[int]) -> None:
         raise PitpropError(
             f"The control run failed at every seed: {records[0]['error']}",
             means="There is nothing to compare an arm with.",
-            do="make the recipe run to its end; `workers.log` in the folder has the whole error.",
+            do=RUN_IT if "\nDo: " not in records[0]["error"] else "",
         )
 
 
 def _watch_confirmed(
-    plan: Plan, chosen: Sequence[Arm], confirm: Sequence[Comparison], folder: Path, pool: Executor, meter: Meter
+    confirmed: Sequence[Arm], plan: Plan, seed: int, folder: Path, pool: Executor, meter: Meter
 ) -> dict[str, list[Finding]]:
     """Failure findings of a watched run of each confirmed arm, on the control's watched seed."""
-    better = {c.arm for c in confirm if c.verdict == "better"}
-    meter.enter("watching what was confirmed", total=meter.done + len(better))
-    specs = {arm.name: spec_of(plan, arm, 0) for arm in chosen if arm.name in better}
-    watched, _ = watch_runs(
-        {folder / "watched" / spec.address: spec for spec in specs.values()}, pool, on_run=meter.tick
-    )
+    meter.enter("watching what was confirmed", total=meter.done + len(confirmed))
+    specs = {arm.name: spec_of(plan, arm, seed) for arm in confirmed}
+    watched = watch_runs({folder / "watched" / spec.address: spec for spec in specs.values()}, pool, on_run=meter.tick)
     return {name: failures(run["findings"]) for name, run in zip(specs, watched, strict=True)}

@@ -38,6 +38,8 @@ class Recipe:
         margin: Difference of the metric that is too small to matter, fixed before any run.
         steps: Length of a run; a trial's default horizon.
         guards: Further keys of `evaluate()` to report beside the metric.
+        references: Makes named reference solutions with their metrics, to read the run's numbers against, for example
+            `{"always the mean": {"mse": 0.21}}`. Called once per diagnosis, in a worker.
     """
 
     build: Callable[[int, Any], Training]
@@ -47,3 +49,4 @@ class Recipe:
     margin: float = 0.0
     steps: int = 200
     guards: tuple[str, ...] = ()
+    references: Callable[[], Mapping[str, Mapping[str, float]]] | None = None

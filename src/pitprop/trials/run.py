@@ -77,6 +77,11 @@ class Steps:
                 ) from None
             out = self.training.step(batch)
             self.seconds += time.perf_counter() - start
+            if not isinstance(out, Mapping):
+                raise PitpropError(
+                    f"`step` returned {out!r:.80}, not a dict.",
+                    do='return what the loop knows: `{"loss": loss}`, and `outputs` and `targets` where there are any.',
+                )
             if self.non_finite is None and not math.isfinite(loss_of(out)):
                 self.non_finite = self.cursor
             self.cursor += 1
@@ -87,44 +92,47 @@ def train_run(spec: RunSpec, forks: str) -> dict[str, Any]:
     """Execute `spec`; `forks` is the folder of the snapshots at the fork, made where missing.
 
     Returns:
-        JSON values: `metrics` and `at_fork` (numbers; non-finite ones as the strings "nan", "inf", "-inf"), `diverged`
-        (first step with a non-finite loss, or None), `acted` (where the interventions took hold), and seconds.
+        JSON values: `metrics` (numbers; non-finite ones as the strings "nan", "inf", "-inf"), `state` (digest at the
+        end), `diverged` (first step with a non-finite loss, or None), `acted` (where each intervention took hold), and
+        seconds.
     """
-    start = time.perf_counter()
     recipe = cached_recipe(spec.recipe)
+    path = Path(forks, f"{spec.prefix}.pt")
+    # An arm with other knobs has a past of its own.
+    restores = spec.fork_step > 0 and not any(hasattr(i, "knobs") for i in spec.interventions)
+    if restores and not path.exists():
+        make_fork(spec, path)
+    start = time.perf_counter()
     training, late = build(recipe, spec.knobs, spec.seed, spec.interventions)
     built = time.perf_counter() - start
 
-    steps = _at_fork(training, spec, Path(forks), same_start=len(late) == len(spec.interventions))
-    at_fork, before = evaluate(training, recipe)
+    # The control is restored too: what a snapshot misses is then missing on both sides.
+    steps = Steps(training, fork.restore(training, fork.load(path)) if restores else 0)
+    for _ in steps.take(spec.fork_step - steps.cursor):
+        pass
     applied = [intervention.apply(training) for intervention in late]
     for _ in steps.take(spec.horizon):
         pass
-    metrics, after = evaluate(training, recipe)
+    metrics, evaluating = evaluate(training, recipe)
     check_acted(late, applied)
-    own = built + steps.seconds + before + after
+    own = built + steps.seconds + evaluating
     return {
         "metrics": {name: to_json_number(value) for name, value in metrics.items()},
-        "at_fork": {name: to_json_number(value) for name, value in at_fork.items()},
+        "state": fork.digest(fork.capture(training, steps.cursor)),
         "diverged": steps.non_finite,
-        "acted": [list(a.paths) for a in applied],
+        "acted": [[path for path in a.paths if a.calls[path]] for a in applied],
         "training_s": own,
         "engine_s": time.perf_counter() - start - own,
     }
 
 
-def _at_fork(training: Any, spec: RunSpec, forks: Path, *, same_start: bool) -> Steps:
-    """`training` brought to the fork: restored where the snapshot is the arm's own past, trained otherwise."""
-    if not spec.fork_step:
-        return Steps(training)
-    path = forks / f"{spec.prefix}.pt"
-    if same_start and path.exists():
-        return Steps(training, fork.restore(training, fork.load(path)))
+def make_fork(spec: RunSpec, path: Path) -> Steps:
+    """Train the untreated run of `spec` up to the fork and save its snapshot to `path`; returns it where it is."""
+    training, _ = build(cached_recipe(spec.recipe), spec.knobs, spec.seed, ())
     steps = Steps(training)
     for _ in steps.take(spec.fork_step):
         pass
-    if same_start:
-        fork.save(fork.capture(training, steps.cursor), path)
+    fork.save(fork.capture(training, steps.cursor), path)
     return steps
 
 
@@ -143,7 +151,10 @@ def evaluate(training: Any, recipe: Recipe) -> tuple[dict[str, float], float]:
     """Metrics as floats and the seconds it took; what `evaluate` draws from the generators is put back."""
     start = time.perf_counter()
     with fork.kept_rng():
-        metrics = {name: float(value) for name, value in training.evaluate().items()}
+        out = training.evaluate()
+    if not isinstance(out, Mapping):
+        raise PitpropError(f"`evaluate` returned {out!r:.80}, not a dict.", do="return a dict of numbers.")
+    metrics = {name: number(value, name, "evaluate") for name, value in out.items()}
     for name in (recipe.metric, *recipe.guards):
         if name not in metrics:
             raise PitpropError(f"`evaluate()` returned no `{name}`, only: {', '.join(metrics) or 'nothing'}.")
@@ -170,7 +181,18 @@ def spec_source(reference: str) -> str:
 
 def loss_of(out: Mapping[str, Any]) -> float:
     """The `loss` of a step as a float; 0 where a step reports none, for then there is nothing to judge."""
-    return float(out["loss"]) if "loss" in out else 0.0
+    return number(out["loss"], "loss", "step") if "loss" in out else 0.0
+
+
+def number(value: Any, name: str, method: str) -> float:
+    """`value` as a float, or an error that names where it comes from."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise PitpropError(
+            f"`{method}` returned {value!r:.80} as `{name}`, which is no number.",
+            do=f"return a number or a tensor of one element as `{name}`, or leave it out.",
+        ) from None
 
 
 def to_json_number(value: float) -> float | str:

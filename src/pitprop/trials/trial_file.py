@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pitprop.trials.diagnosis import Diagnosis
 
 
+SCHEMA = 1
+"""Raised when a reader of the last one could not read the file."""
+
+
 def write_trial(diagnosis: "Diagnosis", results: Results, command: Sequence[str]) -> None:
     """Write `diagnosis` to its folder.
 
@@ -23,12 +27,15 @@ def write_trial(diagnosis: "Diagnosis", results: Results, command: Sequence[str]
     plan, rounds = diagnosis.plan, {"screen": diagnosis.screen, "confirm": diagnosis.confirm}
     done = [record for record in results.values() if record["status"] == "done"]
     data = {
+        "schema": SCHEMA,
         "plan": plan.to_dict() if plan else {},
         "plan_hash": plan.hash if plan else "",
         "command": list(command),
-        "fork": diagnosis.fork.to_dict() | {"step": plan.fork_step} if diagnosis.fork and plan else {},
+        "fork": diagnosis.fork.to_dict() if diagnosis.fork else {},
         "comparisons": [_json(asdict(c)) | {"round": name} for name, cs in rounds.items() for c in cs],
         "conclusion": _json(asdict(diagnosis.conclusion)),
+        "guards": [_json(asdict(g)) for g in diagnosis.guards],
+        "references": diagnosis.references,
         "failed": list(diagnosis.failed),
         "timing": {
             "runs": len(done),

@@ -1,16 +1,17 @@
 """A watched run: the control run of a diagnosis, or an arm's, with its trace on disk and its findings."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pitprop._errors import PitpropError
-from pitprop.records import Finding
+from pitprop.records import RUN, Finding
 from pitprop.trials.execute import read_json, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.interventions._targets import model_of, optimizers_of
-from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, to_json_number
+from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, number, to_json_number
 from pitprop.watch import watch
 
 MEASUREMENTS = 200
@@ -20,6 +21,9 @@ EVALUATIONS = 10
 """How often the metric is evaluated on the way."""
 
 LOGGED = ("loss", "outputs", "targets")
+
+RUN_IT = "make it run to its end; `workers.log` in the folder has the whole error."
+"""What to do about an error that says nothing itself."""
 
 
 def watched_run(spec: RunSpec, folder: str) -> dict[str, Any]:
@@ -62,7 +66,7 @@ def watched_run(spec: RunSpec, folder: str) -> dict[str, Any]:
             if step == spec.fork_step:
                 applied = [intervention.apply(training) for intervention in late]
             (out,) = steps.take(1)
-            scalars = {name: float(value) for name, value in out.items() if name not in LOGGED}
+            scalars = {name: number(value, name, "step") for name, value in out.items() if name not in LOGGED}
             watching.log(**{name: out[name] for name in LOGGED if name in out}, **scalars, **measured)
             # The state after this step is the state before the next one, whose row takes the metrics.
             measured = note(step + 1) if step and step % max(1, length // EVALUATIONS) == 0 else {}
@@ -73,51 +77,79 @@ def watched_run(spec: RunSpec, folder: str) -> dict[str, Any]:
 
 
 def failures(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings that say that a run is not doing its job, earliest first."""
-    return sorted((f for f in findings if f.severity == "failure"), key=lambda f: (f.onset, f.rule, f.site))
+    """The findings that say that a run is not doing its job, earliest first; of equals, the whole run's."""
+    return sorted(
+        (f for f in findings if f.severity == "failure"), key=lambda f: (f.onset, f.site != RUN, f.rule, f.site)
+    )
 
 
 def watch_runs(
     specs: Mapping[Path, RunSpec],
     executor: Executor,
     *,
-    beside: Sequence[Task] = (),
     on_run: Callable[[], None] | None = None,
-) -> tuple[list[dict[str, Any]], list[Any]]:
+) -> list[dict[str, Any]]:
     """Watch several runs, each into its folder; one that is there already is read instead.
 
     Args:
         specs: Folder -> run.
         executor: Where to run.
-        beside: Further tasks to run at the same time.
         on_run: Called after each watched run.
 
     Returns:
-        What `watched_run` returned for each run, and the values of the tasks beside.
+        What `watched_run` returned for each run.
 
     Raises:
-        PitpropError: A run or a task failed.
+        PitpropError: A run failed.
     """
     runs = {folder: _known(folder, spec) for folder, spec in specs.items()}
     missing = [folder for folder, run in runs.items() if run is None]
     tasks = [Task(function=watched_run, arguments=(specs[folder], str(folder))) for folder in missing]
-    values: list[Any] = [None] * len(beside)
-    for index, outcome in executor.run([*tasks, *beside]):
+    for index, outcome in executor.run(tasks):
         if outcome.error is not None:
             raise PitpropError(
                 f"A run of `{next(iter(specs.values())).recipe}` failed: {outcome.error}",
-                do="make it run to its end; `workers.log` in the folder has the whole error.",
+                do=RUN_IT if "\nDo: " not in outcome.error else "",
             )
-        if index < len(missing):
-            folder = missing[index]
-            runs[folder] = outcome.value
-            write_json(folder / "watched.json", _to_json(outcome.value) | {"address": specs[folder].address})
-        else:
-            values[index - len(missing)] = outcome.value
+        folder = missing[index]
+        runs[folder] = outcome.value
+        write_json(folder / "watched.json", _to_json(outcome.value) | {"address": specs[folder].address})
     if on_run is not None:
         for _ in runs:
             on_run()
-    return [run for run in runs.values() if run is not None], values
+    return [run for run in runs.values() if run is not None]
+
+
+def watch_control(
+    control: RunSpec, more: Sequence[int], folder: Path, executor: Executor, on_more: Callable[[], None]
+) -> tuple[RunSpec, dict[str, Any], int]:
+    """Watch the control run, and where it shows no failure, on `more` seeds too, before that is believed.
+
+    Args:
+        control: The run on the first seed.
+        more: Further seeds.
+        folder: Gets the trace of the run that is returned; traces of seeds without a failure go below it.
+        executor: Where to run.
+        on_more: Called before the further seeds are run.
+
+    Returns:
+        The run that decides (the first with a failure, else the first), what `watched_run` returned for it, and on how
+        many seeds runs were watched.
+    """
+    specs = [control, *(dataclasses.replace(control, seed=seed) for seed in more)]
+    # A resumed diagnosis begins with the run that decided.
+    first = next((spec for spec in specs if _known(folder, spec) is not None), control)
+    (run,) = watch_runs({folder: first}, executor)
+    if failures(run["findings"]):
+        return first, run, 1
+    on_more()
+    others = [spec for spec in specs if spec != first]
+    runs = watch_runs({folder / "watched" / spec.address: spec for spec in others}, executor)
+    for spec, other in zip(others, runs, strict=True):
+        if failures(other["findings"]):
+            (run,) = watch_runs({folder: spec}, executor)
+            return spec, run, len(specs)
+    return first, run, len(specs)
 
 
 def _known(folder: Path, spec: RunSpec) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
 """Spawned processes of this machine, one torch thread each, reused from run to run.
 
 `concurrent.futures` gives up the whole pool when one worker dies, so this is a small pool of its own: one pipe per
-worker; a worker that dies is started again and its task tried once more. Two compute threads in each of two processes
-on two cores are up to 40 times slower than one each (OpenMP spins; measured in the ecosystem notes), hence one thread.
+worker; a worker that dies is started again and its task tried once more. With more compute threads than cores OpenMP's
+threads spin while they wait for one another, hence one thread.
 """
 
 import contextlib

@@ -20,10 +20,12 @@ class Applied:
     """Modules, parameters or optimizers, by name."""
     calls: Counter = field(default_factory=Counter)
     """Path -> number of times the intervention acted there."""
+    conditional: bool = False
+    """Whether it acts only beyond a threshold, and may rightly never act."""
 
     def check(self, what: str) -> None:
-        """Raise unless every path was acted on at least once."""
-        silent = [path for path in self.paths if not self.calls[path]]
+        """Raise unless every path was acted on at least once, or may rightly not have been."""
+        silent = [path for path in self.paths if not self.calls[path] and not self.conditional]
         if silent:
             raise PitpropError(
                 f"{what}: it never acted at {', '.join(f'`{path}`' for path in silent)}.",

@@ -10,7 +10,10 @@ from pitprop.trials.interventions._targets import Applied, optimizers_of
 
 @dataclass(frozen=True)
 class ClipGradient:
-    """Before each optimizer step, the gradient's norm is clipped to `max_norm`, then each element to `max_value`."""
+    """Before each optimizer step, the gradient's norm is clipped to `max_norm`, then each element to `max_value`.
+
+    It counts as having acted where it changed a gradient.
+    """
 
     max_norm: float
     max_value: float | None = None
@@ -24,15 +27,17 @@ class ClipGradient:
 
     def apply(self, training: Any) -> Applied:
         optimizers = optimizers_of(training)
-        applied = Applied(tuple(optimizers))
+        applied = Applied(tuple(optimizers), conditional=True)
         for name, optimizer in optimizers.items():
 
             def clip(optimizer, _args, _kwargs, name=name):
-                applied.calls[name] += 1
-                parameters = [p for group in optimizer.param_groups for p in group["params"]]
-                torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
+                parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+                norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
+                clips = not norm + 1e-6 <= self.max_norm  # as torch decides; a NaN norm clips too
                 if self.max_value is not None:
+                    clips = clips or any(bool((p.grad.abs() > self.max_value).any()) for p in parameters)
                     torch.nn.utils.clip_grad_value_(parameters, self.max_value)
+                applied.calls[name] += clips
 
             optimizer.register_step_pre_hook(clip)
         return applied
