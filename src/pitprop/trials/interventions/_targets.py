@@ -20,6 +20,10 @@ class Applied:
     """Modules, parameters or optimizers, by name."""
     calls: Counter = field(default_factory=Counter)
     """Path -> number of times the intervention acted there."""
+    means: str = "The module was not called (or was compiled before), so the arm was another control."
+    """What it means where it never acted."""
+    do: str = "name a module that the forward pass calls, and leave torch.compile out of a trial's recipe."
+    """What to do then."""
 
     def check(self, what: str) -> None:
         """Raise unless every path was acted on at least once."""
@@ -27,8 +31,8 @@ class Applied:
         if silent:
             raise PitpropError(
                 f"{what}: it never acted at {', '.join(f'`{path}`' for path in silent)}.",
-                means="The module was not called (or was compiled before), so the arm was another control.",
-                do="name a module that the forward pass calls, and leave torch.compile out of a trial's recipe.",
+                means=self.means,
+                do=self.do,
             )
 
 
@@ -36,7 +40,8 @@ class Intervention(Protocol):
     """One stated change to a run: a frozen dataclass of JSON values.
 
     Knob-level interventions have `knobs(knobs) -> knobs` and act before the training is built; training-level ones have
-    `apply(training) -> Applied` and act on the training at the fork.
+    `apply(training) -> Applied` and act on the training at the fork. One that needs the recipe has `bind(build, seed)`
+    instead, which returns what is applied.
     """
 
     def describe(self) -> str:
