@@ -18,6 +18,8 @@ UNTESTED = (
 
 def headline(findings: Sequence[Finding], diagnosis: Diagnosis | None, last_step: int | None) -> Headline:
     """The first screen for `findings` (gravest first) and, where there is one, a diagnosis."""
+    if diagnosis is not None and last_step is None:
+        return _tried(diagnosis)
     if diagnosis is not None:
         return _diagnosed(findings, diagnosis)
     if last_step is None:
@@ -78,6 +80,17 @@ def _diagnosed(findings: Sequence[Finding], diagnosis: Diagnosis) -> Headline:
         happened=sentence(findings[0].message) if findings else "No rule speaks about this run.",
         why=sentence(conclusion.cause or "not established."),
         fixes=fixes,
+        sure=effect(trial) if trial else conclusion.next,
+    )
+
+
+def _tried(diagnosis: Diagnosis) -> Headline:
+    """A trial by itself: nobody watched a run, so there is nothing that happened and no cause."""
+    conclusion, trial = diagnosis.conclusion, remedy_trial(diagnosis)
+    return Headline(
+        tone="clear",
+        statement=re.split(r"(?<=[.!?])\s", conclusion.statement, maxsplit=1)[0],
+        fixes=trial.changes if trial else "No change that was tried.",
         sure=effect(trial) if trial else conclusion.next,
     )
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pitprop.trials.comparison import compare
     from pitprop.trials.diagnosis import Diagnosis, diagnose
     from pitprop.trials.execute import run_plan
+    from pitprop.trials.experiment import Trial, trial
     from pitprop.trials.interventions import INTERVENTIONS, Intervention
     from pitprop.trials.load import load_recipe
     from pitprop.trials.plan import Arm, Plan
@@ -26,11 +27,13 @@ _WHERE = {
     "Plan": "plan",
     "Recipe": "recipe",
     "Training": "recipe",
+    "Trial": "experiment",
     "compare": "comparison",
     "diagnose": "diagnosis",
     "load_recipe": "load",
     "prove_exact": "proof",
     "run_plan": "execute",
+    "trial": "experiment",
 }
 
 __all__ = [
@@ -42,11 +45,13 @@ __all__ = [
     "Plan",
     "Recipe",
     "Training",
+    "Trial",
     "compare",
     "diagnose",
     "load_recipe",
     "prove_exact",
     "run_plan",
+    "trial",
 ]
 
 

@@ -19,19 +19,19 @@ from pitprop._errors import PitpropError
 from pitprop.records import Comparison, Finding
 from pitprop.trials.candidates import USUAL, candidates
 from pitprop.trials.conclude import Conclusion, conclude, nothing_collapsed, winners
-from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spec_of
+from pitprop.trials.execute import make_folder, run_arms, run_plan, spec_of
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.local import Local
 from pitprop.trials.interventions import Intervention
-from pitprop.trials.judge import judge
+from pitprop.trials.judge import judge, refuse_failed_control
 from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
-from pitprop.trials.plan import CONTROL, Arm, Plan
+from pitprop.trials.plan import Arm, Plan
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.proof import ForkProof, first_leg, keep_proof, known_proof, second_half
 from pitprop.trials.recipe import Recipe
 from pitprop.trials.run import RunSpec, spec_source
-from pitprop.trials.trial_file import write_trial
+from pitprop.trials.trial_file import failed_runs, write_trial
 from pitprop.trials.watched import failures, watch_runs
 
 PROOF_STEPS = 5
@@ -143,7 +143,7 @@ def diagnose(
             total=meter.done + _runs(len(arms), screen_seeds, seeds),
         )
         results = run_plan(plan, folder, executor=pool, on_run=meter.tick)
-        _refuse_failed_control(results, plan.seeds)
+        refuse_failed_control(results, plan.seeds)
         screen = judge(plan, arms, plan.seeds, results, holm=False)
         chosen = [arm for name in winners(screen, plan) for arm in arms if arm.name == name]
         confirm: tuple[Comparison, ...] = ()
@@ -168,11 +168,7 @@ def diagnose(
         fork=fork,
         screen=screen,
         confirm=confirm,
-        failed=tuple(
-            {"arm": arm, "seed": seed, "error": record["error"]}
-            for (arm, seed), record in results.items()
-            if record["status"] == "failed"
-        ),
+        failed=failed_runs(results),
         wall_s=time.monotonic() - start,
     )
     write_trial(diagnosis, results, command)
@@ -208,16 +204,6 @@ def _plan(recipe: Recipe, control: RunSpec, arms: tuple[Arm, ...], step: int, se
         confirm_seeds=tuple(range(screen_seeds, screen_seeds + seeds)),
         confirm_arms=CONFIRM_ARMS,
     )
-
-
-def _refuse_failed_control(results: Results, seeds: Sequence[int]) -> None:
-    records = [results[CONTROL, seed] for seed in seeds]
-    if all(record["status"] == "failed" for record in records):
-        raise PitpropError(
-            f"The control run failed at every seed: {records[0]['error']}",
-            means="There is nothing to compare an arm with.",
-            do="make the recipe run to its end; `workers.log` in the folder has the whole error.",
-        )
 
 
 def _watch_confirmed(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pitprop._errors import PitpropError
 from pitprop.records import Comparison
 from pitprop.trials.comparison import compare, holm_confidences
 from pitprop.trials.execute import Results, metric_of
@@ -45,6 +46,17 @@ def judge(
         )
         for arm, level in zip(arms, levels, strict=True)
     )
+
+
+def refuse_failed_control(results: Results, seeds: Sequence[int]) -> None:
+    """Raise where the control run has no result at any of `seeds`."""
+    records = [results[CONTROL, seed] for seed in seeds]
+    if all(record["status"] == "failed" for record in records):
+        raise PitpropError(
+            f"The control run failed at every seed: {records[0]['error']}",
+            means="There is nothing to compare an arm with.",
+            do="make the recipe run to its end; `workers.log` in the folder has the whole error.",
+        )
 
 
 def gain(comparison: Comparison) -> float:

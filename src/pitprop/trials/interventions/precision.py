@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from pitprop._errors import PitpropError, nearest
 from pitprop.trials.interventions._targets import Applied, model_of, optimizers_of
 
 
@@ -21,6 +22,11 @@ class Precision:
     """
 
     dtype: Literal["bfloat16", "float16", "float64"]
+
+    def __post_init__(self):
+        known = ("bfloat16", "float16", "float64")
+        if self.dtype not in known:
+            raise PitpropError(f"There is no precision `{self.dtype}`: {nearest(self.dtype, known)}")
 
     def describe(self) -> str:
         if self.dtype == "float64":
