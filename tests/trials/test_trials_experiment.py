@@ -11,6 +11,7 @@ from rich.console import Console
 import pitprop
 from pitprop import PitpropError, report
 from pitprop.records import Comparison
+from pitprop.report.wording import show
 from pitprop.trials import Arm, Plan, Recipe, designs, trial
 from pitprop.trials.designs import factorial
 from pitprop.trials.interventions import Ablate, Knob, LearningRate, Replace, ResetOptimizer, Scale, SwapData
@@ -140,7 +141,9 @@ def test_a_report_needs_no_trace(crossed, tmp_path):
     built = report.build(crossed.folder)
     assert built.last_step is None and built.command == ("pitprop", "trial", "x")
     assert built.headline.statement.startswith("Knob pool = 'none'")
-    assert built.headline.sure.startswith("spread ")
+    alone = crossed.comparisons[0]
+    assert (alone.arm, built.headline.fixes) == ("pool=none", "knob pool = 'none'")
+    assert f"effect {show(alone.effect, sign=True)}, " in built.headline.sure, "the arm's effect, not the main effect"
     page = report.to_html(built)
     assert "Main effects and interactions" in page and "No rule found anything" not in page
     assert 'class="tone">Trial<' in page and "<span>started" not in page

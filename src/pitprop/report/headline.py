@@ -42,10 +42,10 @@ def headline(findings: Sequence[Finding], diagnosis: Diagnosis | None, last_step
 
 
 def remedy_trial(diagnosis: Diagnosis) -> Comparison | None:
-    """The comparison that speaks for the remedy (named by its arm or by its change), a confirming one first."""
+    """The comparison that speaks for the remedy (named by its arm or its change): a confirming one, an arm's own."""
     remedy = diagnosis.conclusion.remedy
     own = [trial for trial in diagnosis.trials if remedy in (trial.comparison.arm, trial.comparison.changes)]
-    own.sort(key=lambda trial: trial.round != "confirm")
+    own.sort(key=lambda trial: (trial.round != "confirm", trial.round == "factors"))
     return own[0].comparison if own else None
 
 

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from pitprop.trials.comparison import compare
     from pitprop.trials.diagnosis import Diagnosis, diagnose
     from pitprop.trials.execute import run_plan
-    from pitprop.trials.experiment import Trial, trial
+    from pitprop.trials.experiment import trial
     from pitprop.trials.interventions import INTERVENTIONS, Intervention
     from pitprop.trials.load import load_recipe
     from pitprop.trials.plan import Arm, Plan
     from pitprop.trials.proof import ForkProof, prove_exact
     from pitprop.trials.recipe import Recipe, Training
+    from pitprop.trials.result import Trial
 
 _WHERE = {
     "Arm": "plan",
@@ -27,7 +28,7 @@ _WHERE = {
     "Plan": "plan",
     "Recipe": "recipe",
     "Training": "recipe",
-    "Trial": "experiment",
+    "Trial": "result",
     "compare": "comparison",
     "diagnose": "diagnosis",
     "load_recipe": "load",

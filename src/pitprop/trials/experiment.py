@@ -2,25 +2,16 @@
 
 import contextlib
 import dataclasses
-import io
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.text import Text
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison
-from pitprop.report.as_cell import to_cell
-from pitprop.report.as_text import WIDE, trials_table
-from pitprop.report.value import Trial as Shown
 from pitprop.trials.candidates import name_of
-from pitprop.trials.conclude import Conclusion
 from pitprop.trials.designs import Factorial, effects
 from pitprop.trials.execute import make_folder, metric_of, run_plan, write_json
 from pitprop.trials.executors import Executor, Task
@@ -34,79 +25,13 @@ from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.proof import ForkProof, keep_proof, known_proof, prove_exact
 from pitprop.trials.recipe import Recipe
 from pitprop.trials.reference import reference_to
+from pitprop.trials.result import Trial
 from pitprop.trials.run import RunSpec, build, cached_recipe, evaluate, spec_source
 from pitprop.trials.summary import summarise
-from pitprop.trials.trial_file import failed_runs, timing, trial_content
+from pitprop.trials.trial_file import failed_runs, timing
 
 Changes = Arm | Intervention | Sequence[Intervention]
 """What `trial` takes as an arm: an arm, one change, or several changes made together."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Trial:
-    """What a trial found. It prints as a table and draws itself in a notebook; the same is in `trial.json`."""
-
-    folder: Path
-    """Holds `plan.json`, `runs/`, `trial.json`; `pitprop report FOLDER` shows it."""
-    plan: Plan
-    """What was run and how it was to be judged, hashed before the first run."""
-    comparisons: tuple[Comparison, ...]
-    """Each arm against the control; the intervals hold for all arms together (Holm)."""
-    effects: tuple[Comparison, ...] = ()
-    """Main effects and two-way interactions of a factorial; their intervals hold together as well."""
-    conclusion: Conclusion
-    """The answer in words, and the further seeds that would settle what is open."""
-    fork: ForkProof | None = None
-    """Proof that the recipe can be forked; None for a trial from step 0."""
-    failed: tuple[Mapping[str, Any], ...] = ()
-    """Runs that raised or whose process died: arm, seed, error."""
-    timing: Mapping[str, float] = field(default_factory=dict)
-    """Runs, seconds of training per run, milliseconds of engine per run."""
-    command: tuple[str, ...] = ()
-    """The command line that makes it again, where there is one."""
-    wall_s: float = math.nan
-    """Seconds that the trial took, runs that were there already not counted."""
-
-    @property
-    def rounds(self) -> dict[str, tuple[Comparison, ...]]:
-        """The comparisons by the name that `trial.json` gives them, what answers the question first."""
-        return {"factors": self.effects, "single": self.comparisons} if self.effects else {"single": self.comparisons}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of `trial.json`: JSON values, with "nan" for NaN."""
-        return trial_content(
-            plan=self.plan,
-            rounds=self.rounds,
-            fork=self.fork,
-            conclusion=self.conclusion,
-            failed=self.failed,
-            timing=self.timing,
-            command=self.command,
-            wall_s=self.wall_s,
-        )
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(self.conclusion.statement)
-        for name, comparisons in self.rounds.items():
-            yield Text()
-            shown = [Shown(round=name, comparison=c) for c in comparisons]
-            yield trials_table(shown, wide=options.max_width >= WIDE, ascii_only=options.ascii_only)
-        for words in self._remarks():
-            yield Text(words, style="dim")
-
-    def __str__(self) -> str:
-        file = io.StringIO()
-        Console(file=file, width=100, color_system=None, legacy_windows=False).print(self)
-        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return to_cell(self.conclusion.statement, self.rounds, self._remarks())
-
-    def _remarks(self) -> list[str]:
-        failed = [f"failed: {run['arm']}, seed {run['seed']}: {run['error']}" for run in self.failed]
-        return [*failed, *([self.conclusion.next] if self.conclusion.next else []), f"folder: {self.folder}"]
 
 
 def trial(
@@ -141,8 +66,8 @@ def trial(
         knobs: Overrides of the control arm's knobs; text is read by the field's type.
         workers: Processes of the local executor; default one per core.
         executor: Where to run instead.
-        folder: Where everything is written; default `runs/trial-` and the plan's hash. Runs that it already holds are
-            not run again, so the same call resumes.
+        folder: Where everything is written; default `runs/NAME-trial`, after the recipe's file. Runs that it already
+            holds are not run again, so the same call resumes, and one with more seeds or arms adds them.
         progress: Told how far it is.
         command: Command line to name in the report.
 
@@ -170,7 +95,7 @@ def trial(
     )
     if not plan.arms:
         raise PitpropError("The trial has no arm.", do="give at least one intervention.")
-    folder = make_folder(folder or Path("runs") / f"trial-{plan.hash[:12]}")
+    folder = make_folder(folder or Path("runs") / f"{Path(reference.rpartition(':')[0]).stem}-trial")
     meter = Meter(progress, total=(1 + len(plan.arms)) * len(plan.seeds))
     with contextlib.ExitStack() as stack:
         pool = executor or stack.enter_context(Local(workers, log=folder / "workers.log"))

@@ -40,8 +40,9 @@ def _modules(recipe: Recipe) -> Iterator[ModuleType]:
 
 
 def _place(module: ModuleType) -> str:
-    file = getattr(module, "__file__", None) or ""
-    if module.__name__ != "__main__" and not module.__name__.startswith("pitprop_recipe_"):
-        return module.__name__ if getattr(module, "__spec__", None) else ""
-    # Neither a script nor a file that was loaded by reference is imported under this name elsewhere.
+    """How another process loads `module`; empty where it cannot."""
+    file, spec = getattr(module, "__file__", None) or "", getattr(module, "__spec__", None)
+    if spec is not None and not spec.name.startswith("pitprop_recipe_"):
+        return spec.name  # of `python -m package.module` as well
+    # A script, or a file that was loaded by reference, is imported under its name by nobody else.
     return str(Path(file).resolve()) if file.endswith(".py") and Path(file).is_file() else ""
