@@ -80,6 +80,10 @@ def test_it_is_on_disk_as_it_prints(found):
     console.print(result)
     console.file.close()
     assert "control → treated" in console.export_text()
+    console = Console(record=True, width=80, file=open(os.devnull, "w"))
+    console.print(result)
+    console.file.close()
+    assert "no difference" in console.export_text() and "●" not in console.export_text(), "no room to draw"
 
 
 class Cell(HTMLParser):

@@ -237,6 +237,7 @@ def test_float64_casts_everything_that_a_step_touches():
     assert training.seen == torch.float64
     assert training.optimizer.state[training.model[0].weight]["exp_avg"].dtype == torch.float64
     assert training.model(BATCH).dtype == training.ema.weight.dtype == torch.float64
+    assert training.model[0](BATCH).dtype == torch.float64, "also where a part of the model is called by itself"
     assert torch.get_default_dtype() == torch.float32
     applied.check("x")
 

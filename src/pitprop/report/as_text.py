@@ -20,6 +20,8 @@ MAX_TRIALS = 8
 MAX_NOTES = 2
 PLOT = 19
 """Characters that an interval is drawn in."""
+ROOMY = 90
+"""Columns from which intervals are drawn."""
 WIDE = 110
 """Columns from which the arms' own means have room beside their difference."""
 
@@ -44,7 +46,7 @@ def to_text(report: Report, console: Console) -> None:
     if report.diagnosis and report.diagnosis.trials:
         console.print()
         trials = report.diagnosis.trials
-        console.print(trials_table(trials, wide=console.width >= WIDE, ascii_only=console.options.ascii_only))
+        console.print(trials_table(trials, width=console.width, ascii_only=console.options.ascii_only))
         if report.diagnosis.conclusion.exonerated:
             console.print(Text("exonerated: " + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
     for note in report.unseen[:MAX_NOTES]:
@@ -80,7 +82,7 @@ def _row(rule: str, findings: tuple[Finding, ...], told: set[str]) -> list[Text]
     ]
 
 
-def trials_table(trials: Sequence[Trial], *, wide: bool, ascii_only: bool) -> Table:
+def trials_table(trials: Sequence[Trial], *, width: int, ascii_only: bool) -> Table:
     """Comparisons with their intervals drawn, those that answer the question first; an arm's screening only alone."""
     trials = sorted(trials, key=lambda trial: trial.round not in ("confirm", "factors"))
     confirmed = {(t.comparison.arm, t.comparison.metric) for t in trials if t.round == "confirm"}
@@ -92,21 +94,23 @@ def trials_table(trials: Sequence[Trial], *, wide: bool, ascii_only: bool) -> Ta
     table.title_justify, table.title_style = "left", "dim"
     table.add_column("arm", min_width=16, ratio=1)
     table.add_column("n", justify="right", no_wrap=True)
-    if wide:
+    if width >= WIDE:
         table.add_column("control → treated", justify="right", no_wrap=True)
     table.add_column("effect, interval", justify="right", no_wrap=True)
-    table.add_column("treated - control", width=PLOT, no_wrap=True)
+    if width >= ROOMY:
+        table.add_column("treated - control", width=PLOT, no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for trial in shown[:MAX_TRIALS]:
         c = trial.comparison
         scale = effect_scale(t.comparison for t in shown if t.comparison.metric == c.metric)
-        means = [Text(f"{show(mean(c.control))} → {show(mean(c.treated))}")] if wide else []
+        means = [Text(f"{show(mean(c.control))} → {show(mean(c.treated))}")] if width >= WIDE else []
+        drawn = [Text(draw(c, scale, ascii_only=ascii_only), style=_VERDICT[c.verdict])] if width >= ROOMY else []
         table.add_row(
             Text(c.arm if c.metric == metric else f"{c.arm} ({c.metric})"),
             Text(f"{len(c.seeds)}"),
             *means,
             Text(f"{show(c.effect, sign=True)} {span(c.low, c.high)}"),
-            Text(draw(c, scale, ascii_only=ascii_only), style=_VERDICT[c.verdict]),
+            *drawn,
             Text(c.verdict.removesuffix(" within margin"), style=_VERDICT[c.verdict]),
         )
     if len(shown) > MAX_TRIALS:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pitprop.records import Comparison
 from pitprop.report.as_cell import to_cell
-from pitprop.report.as_text import WIDE, trials_table
+from pitprop.report.as_text import trials_table
 from pitprop.report.value import Trial as Shown
 from pitprop.trials.conclude import Conclusion
 from pitprop.trials.plan import Plan
@@ -68,7 +68,7 @@ class Trial:
         for name, comparisons in self.rounds.items():
             yield Text()
             shown = [Shown(round=name, comparison=c) for c in comparisons]
-            yield trials_table(shown, wide=options.max_width >= WIDE, ascii_only=options.ascii_only)
+            yield trials_table(shown, width=options.max_width, ascii_only=options.ascii_only)
         for words in self._remarks():
             yield Text(words, style="dim")
 

@@ -18,7 +18,8 @@ class Precision:
     `"bfloat16"` and `"float16"` put `torch.autocast` around the whole of `step`; weights, optimizer state and
     `evaluate` keep their format, the loss is not scaled, and an autocast that the step itself enters wins inside it.
     `"float64"` casts every module among the training's attributes, the optimizer state, the batches and every tensor
-    that enters the model, also in `evaluate`; new tensors are float64 by default inside `step`.
+    that enters one of those modules, also in `evaluate`; new tensors are float64 by default inside `step`. Where a
+    recipe feeds float32 data of its own past the modules, torch refuses to mix the two, and the arm is marked failed.
     """
 
     dtype: Literal["bfloat16", "float16", "float64"]
@@ -62,12 +63,12 @@ class Precision:
 
 
 def _cast(training: Any) -> None:
+    def enter(_module, args, kwargs):
+        return tree_map(_double, args), tree_map(_double, kwargs)
+
     for value in vars(training).values():
-        if isinstance(value, nn.Module):
-            value.double()
-    model_of(training).register_forward_pre_hook(
-        lambda _module, args, kwargs: (tree_map(_double, args), tree_map(_double, kwargs)), with_kwargs=True
-    )
+        for module in value.double().modules() if isinstance(value, nn.Module) else ():
+            module.register_forward_pre_hook(enter, with_kwargs=True)
     for optimizer in optimizers_of(training).values():
         for parameter, state in optimizer.state.items():
             for name, value in state.items():
