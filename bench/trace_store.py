@@ -1,4 +1,4 @@
-"""Cost of the trace: microseconds per append (one transaction), bytes per value, time to read one series.
+"""Cost of the trace: time per append (one transaction), bytes per value (also as a line per value), time per series.
 
     .venv/bin/python bench/trace_store.py [--steps 2000] [--sites 200] [--indicators 6] [--repeats 5]
 
@@ -6,6 +6,8 @@ The values are float32 noise, which does not compress; the folder is temporary, 
 """
 
 import argparse
+import contextlib
+import sqlite3
 import statistics
 import tempfile
 import time
@@ -37,8 +39,21 @@ def measure(folder: Path, steps: int, sites: int, indicators: int) -> dict[str, 
         "append, wall 99th percentile (us)": float(np.percentile(wall, 99)),
         "append, CPU mean with opening and closing (us)": cpu / 1e3 / steps,
         "size (bytes per value)": size / (steps * sites * indicators),
+        "size of a line per value (bytes per value)": line_per_value(folder, steps, sites, indicators),
         "read one series (ms)": series / 1e6,
     }
+
+
+def line_per_value(folder: Path, steps: int, sites: int, indicators: int) -> float:
+    """Bytes per value of the plain alternative: a table with a row (step, indicator, site, value) for each."""
+    noise = np.random.default_rng(0).normal(size=(indicators, sites)).astype(np.float32)
+    path = folder / "lines.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE lines (step INTEGER, indicator INTEGER, site INTEGER, value REAL)")
+        for step in range(steps):
+            rows = ((step, i, j, float(noise[i, j])) for i in range(indicators) for j in range(sites))
+            database.executemany("INSERT INTO lines VALUES (?, ?, ?, ?)", rows)
+    return path.stat().st_size / (steps * sites * indicators)
 
 
 def main() -> None:

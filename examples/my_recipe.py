@@ -1,5 +1,7 @@
 """A recipe of one's own: an autoencoder for handwritten digits that soon gives the same picture for every digit.
 
+Its learning rate suits SGD with momentum, and Adam was given it. `diagnose` isn't told so; it finds the knob.
+
 pitprop diagnose examples/my_recipe.py:recipe
 """
 
@@ -22,6 +24,7 @@ TRAIN, HELD_OUT = PIXELS[:1400], PIXELS[1400:1528]
 class Knobs:
     """What may be chosen; a Literal or a bool declares alternatives that `diagnose` tries by itself."""
 
+    optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = 0.5
     activation: Literal["relu", "tanh"] = "relu"
     dropout: bool = False
@@ -37,7 +40,11 @@ class Training:
         self.model = nn.Sequential(
             nn.Linear(64, 32), squash, nn.Dropout(0.1 if knobs.dropout else 0.0), nn.Linear(32, 64)
         )
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=knobs.lr)
+        self.optimizer = (
+            torch.optim.Adam(self.model.parameters(), lr=knobs.lr)
+            if knobs.optimizer == "adam"
+            else torch.optim.SGD(self.model.parameters(), lr=knobs.lr, momentum=0.9)
+        )
 
     def batches(self, cursor):
         while True:

@@ -16,6 +16,7 @@ _LAZY = {
     "Recipe": "pitprop.trials.recipe",
     "bisect": "pitprop.trials",
     "diagnose": "pitprop.trials",
+    "trial": "pitprop.trials",
 }
 """Public name -> the module that holds it."""
 
@@ -30,6 +31,7 @@ __all__ = [
     "bisect",
     "detect",
     "diagnose",
+    "trial",
     "watch",
 ]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pitprop.trials import diagnose
 from pitprop.trials.load import load_recipe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -23,6 +24,14 @@ def test_the_two_line_watch_runs_and_finds_the_duplicates(tmp_path):
     assert (tmp_path / "run" / "trace.sqlite").is_file()
 
 
+def test_the_cause_in_my_recipe_is_found(tmp_path):
+    found = diagnose(f"{EXAMPLES / 'my_recipe.py'}:recipe", seeds=3, screen_seeds=2, workers=1, folder=tmp_path)
+    assert any(finding.rule == "output-duplication" and finding.severity == "failure" for finding in found.findings)
+    assert found.conclusion.cause == "the knob `optimizer` = 'adam'"
+    assert found.conclusion.remedy == "knob optimizer = 'sgd'"
+    assert {"activation=tanh", "dropout=True"} <= set(found.conclusion.exonerated)
+
+
 def test_my_recipe_collapses_by_its_learning_rate():
     recipe = load_recipe(f"{EXAMPLES / 'my_recipe.py'}:recipe")
 
@@ -35,6 +44,7 @@ def test_my_recipe_collapses_by_its_learning_rate():
 
     assert end()["output_spread"] < recipe.margin
     assert end(lr=0.05)["output_spread"] > 5 * recipe.margin
+    assert end(optimizer="sgd")["output_spread"] > 5 * recipe.margin
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from pitprop.cases.model_merging import arms
-from pitprop.cases.model_merging.experiment import RESULTS, Settings, plain, run_experiment
+from pitprop.cases.model_merging.experiment import MOSTLY, RESULTS, Settings, plain, run_experiment
 from pitprop.cases.model_merging.monitor import AttentionEntropyMonitor, correct_reading, seed_reading
 from pitprop.cases.model_merging.pictures import FILES
 from pitprop.cases.model_merging.recipe import Knobs, Merging
@@ -37,7 +37,8 @@ def test_the_results_are_strict_json_with_every_arm(small):
     read = json.loads((folder / RESULTS).read_text(), parse_constant=lambda word: pytest.fail(word))
     assert list(read["arms"]) == [*arms.SEED_ARMS, *arms.RECOVERIES]
     baseline = read["arms"]["ungated"]["0"]
-    assert [row["step"] for row in baseline["history"]] == [0, 2] and len(baseline["gradient_norm"]) == 2
+    assert [row["step"] for row in baseline["history"]] == [0, 1, 2] and len(baseline["gradient_norm"]) == 2
+    assert [row["step"] for row in read["arms"]["pooled gate"]["0"]["history"]] == [0, 2]
     recovered = read["arms"]["recover: ungated"]["0"]
     assert [row["step"] for row in recovered["history"]] == [2, 3]
     assert set(read["references"]) == {"constant mean", "parents' average", "CNN of the union"}
@@ -52,6 +53,15 @@ def test_the_checkpoint_is_the_baselines_end_and_the_recovery_starts_there(small
     start = results["arms"]["recover: ungated"]["0"]["history"][0]
     for metric in ("output_spread", "merged_accuracy", "mse"):
         assert start[metric] == end[metric]
+
+
+def test_the_last_good_state_is_looked_for_at_every_step(small):
+    _, results, _ = small
+    baseline = results["arms"]["ungated"]["0"]
+    good = [row["step"] for row in baseline["history"] if row["output_uniqueness"] > MOSTLY]
+    assert baseline["last_good_step"] == (good[-1] if good else 0)
+    rolled, there = results["arms"]["recover: rolled back"]["0"]["history"][0], baseline["last_good_step"]
+    assert rolled["output_spread"] == baseline["history"][there]["output_spread"]
 
 
 def test_progress_counts_every_run(small):

@@ -88,6 +88,28 @@ def test_the_original_neck_sums_the_tokens_and_the_other_averages_them():
     torch.testing.assert_close(make(bottleneck="mean").neck.pool(tokens), tokens.mean(1))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_without_the_divisor_of_the_last_layer_one_step_throws_the_merged_cnn_away(seed):
+    def first_step(divide: bool) -> tuple[float, float]:
+        torch.manual_seed(seed)
+        model = TransformerAE()
+        if not divide:
+            model.decoder.fan_in = 1
+        held, bias = held_out(), model.decoder.output.bias.detach().clone()
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        before = model(held.parents)
+        nn.functional.mse_loss(before, held.target).backward()
+        optimizer.step()
+        usual = held.target.std()
+        with torch.no_grad():
+            return float((before - bias).std() / usual), float((model(held.parents) - before).std() / usual)
+
+    start, moved = first_step(divide=False)
+    assert start > 4 and moved > 10
+    start, moved = first_step(divide=True)
+    assert start < 0.1 and moved < 1
+
+
 def test_measuring_leaves_the_model_as_it_was():
     model = make(dropout=0.5).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

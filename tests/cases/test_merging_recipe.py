@@ -84,8 +84,24 @@ def test_the_knobs_declare_the_alternatives_that_a_diagnosis_tries():
         ("gate", "headwise"),
         ("objective", "task"),
         ("attention", "uniform"),
-        ("clip", True),
-    ]
+    ]  # and not `clip`: every diagnosis tries clipping at 1.0 by itself
+
+
+def test_the_stabiliser_bounds_the_gradient_where_it_is_asked_for():
+    def norm(clip):
+        training = run(0, replace(QUICK, clip=clip), 1)
+        return torch.nn.utils.get_total_norm([p.grad for p in training.model.parameters()])
+
+    free = norm(None)
+    assert norm(1.0) == free < 1.0
+    torch.testing.assert_close(norm(float(free) / 2), free / 2, rtol=1e-4, atol=0)
+
+
+def test_its_references_frame_the_metric_and_the_accuracy():
+    known = recipe.references()
+    assert set(known) == {"constant mean", "parents' average", "CNN of the union"}
+    assert all(set(values) == {recipe.metric, "merged_accuracy"} for values in known.values())
+    assert known["constant mean"][recipe.metric] == 0 and known["constant mean"]["merged_accuracy"] > 0.9
 
 
 def test_an_untrained_model_is_inside_the_margin_so_that_not_training_is_no_remedy():

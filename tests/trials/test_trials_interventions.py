@@ -14,13 +14,19 @@ from pitprop.trials.interventions import (
     Ablate,
     ClipGradient,
     Detach,
+    ForceUniformAttention,
     Freeze,
     Knob,
     LearningRate,
+    Precision,
     Reinitialise,
     Replace,
+    ResetOptimizer,
     Scale,
+    ShuffleCondition,
     Stage,
+    SwapData,
+    WeightDecay,
     from_dict,
     to_dict,
 )
@@ -29,13 +35,19 @@ EXAMPLES = {
     Ablate: Ablate("blocks.0", to="batch_mean"),
     ClipGradient: ClipGradient(0.5, max_value=0.1),
     Detach: Detach("blocks.*"),
+    ForceUniformAttention: ForceUniformAttention("blocks.*"),
     Freeze: Freeze("blocks.0"),
     Knob: Knob("gate", "none"),
     LearningRate: LearningRate(0.1, path="head"),
+    Precision: Precision("bfloat16"),
     Reinitialise: Reinitialise("head", seed=4),
     Replace: Replace("act", "unit-rms"),
+    ResetOptimizer: ResetOptimizer("head"),
     Scale: Scale("blocks.0", "unit", side="input"),
+    ShuffleCondition: ShuffleCondition("head", argument="input"),
     Stage: Stage("blocks.1", start=2, ramp=4),
+    SwapData: SwapData(7),
+    WeightDecay: WeightDecay(factor=0.25, path="blocks"),
 }
 
 
@@ -94,7 +106,7 @@ def test_round_trip_describe_and_frozen(example):
     assert all(f"{value:g}" in example.describe() for value in values), "the numbers are part of the description"
     assert getattr(example, "path", "") in example.describe()
     assert example.blames()
-    assert hasattr(example, "knobs") != hasattr(example, "apply"), "either knob-level or training-level"
+    assert sum(hasattr(example, level) for level in ("knobs", "apply", "bind")) == 1, "it acts at one level"
 
 
 @pytest.mark.parametrize("kind", [k for k in INTERVENTIONS if hasattr(EXAMPLES[k], "path")], ids=lambda k: k.__name__)

@@ -26,6 +26,7 @@ from markupsafe import Markup, escape
 from pitprop._errors import PitpropError
 from pitprop.records import RUN, Finding
 from pitprop.report import svg, wording
+from pitprop.report.as_cell import ROUNDS
 from pitprop.report.as_json import plain
 from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.value import Diagnosis, Report, Series, Trial
@@ -116,13 +117,13 @@ def _text(value: Any) -> str:
 
 
 def _tables(diagnosis: Diagnosis) -> list[dict[str, Any]]:
-    """Trials grouped by round and metric, the confirming round first; each group shares one axis."""
+    """Trials grouped by round and metric, what answers the question first; each group shares one axis."""
     groups: dict[tuple[str, str], list[Trial]] = {}
-    for trial in sorted(diagnosis.trials, key=lambda trial: trial.round != "confirm"):
+    for trial in sorted(diagnosis.trials, key=lambda trial: trial.round not in ("confirm", "factors")):
         groups.setdefault((trial.round, trial.comparison.metric), []).append(trial)
     return [
         {
-            "round": round_,
+            "round": ROUNDS.get(round_, round_),
             "metric": metric,
             "comparisons": [trial.comparison for trial in trials],
             "scale": svg.effect_scale(trial.comparison for trial in trials),

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.padding import Padding
@@ -11,7 +12,7 @@ from rich.text import Text
 from pitprop.records import Comparison, Finding
 from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.svg import Scale, effect_scale
-from pitprop.report.value import Diagnosis, Report
+from pitprop.report.value import Diagnosis, Report, Trial
 from pitprop.report.wording import sentence, show, span
 
 MAX_RULES = 6
@@ -43,7 +44,8 @@ def to_text(report: Report, console: Console) -> None:
         console.print(_findings(report))
     if report.diagnosis and report.diagnosis.trials:
         console.print()
-        console.print(_trials(report.diagnosis, width=console.width, ascii_only=console.options.ascii_only))
+        trials = report.diagnosis.trials
+        console.print(trials_table(trials, width=console.width, ascii_only=console.options.ascii_only))
         if report.diagnosis.conclusion.exonerated:
             console.print(Text("exonerated: " + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
     if report.diagnosis:
@@ -81,8 +83,9 @@ def _row(rule: str, findings: tuple[Finding, ...], told: set[str]) -> list[Text]
     ]
 
 
-def _trials(diagnosis: Diagnosis, *, width: int, ascii_only: bool) -> Table:
-    trials = sorted(diagnosis.trials, key=lambda trial: trial.round != "confirm")
+def trials_table(trials: Sequence[Trial], *, width: int, ascii_only: bool) -> Table:
+    """Comparisons with their intervals drawn, those that answer the question first; an arm's screening only alone."""
+    trials = sorted(trials, key=lambda trial: trial.round not in ("confirm", "factors"))
     confirmed = {(t.comparison.arm, t.comparison.metric) for t in trials if t.round == "confirm"}
     shown = [t for t in trials if t.round == "confirm" or (t.comparison.arm, t.comparison.metric) not in confirmed]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
@@ -90,7 +93,7 @@ def _trials(diagnosis: Diagnosis, *, width: int, ascii_only: bool) -> Table:
     better = "higher" if shown[0].comparison.higher_is_better else "lower"
     table.title = f"{metric}, {better} is better; margin {show(shown[0].comparison.margin)}"
     table.title_justify, table.title_style = "left", "dim"
-    table.add_column("arm", min_width=24, ratio=1)
+    table.add_column("arm", min_width=16, ratio=1)
     table.add_column("n", justify="right", no_wrap=True)
     if width >= WIDE:
         table.add_column("control → treated", justify="right", no_wrap=True)

@@ -8,11 +8,11 @@ import numpy as np
 
 from pitprop import __version__
 from pitprop.indicators import INDICATORS
-from pitprop.records import Finding
+from pitprop.records import Finding, RunInfo
 from pitprop.report import trial_file
 from pitprop.report.headline import headline
 from pitprop.report.thin import heads, keep, pool, spread
-from pitprop.report.value import Attention, Page, Report, Series
+from pitprop.report.value import Attention, Diagnosis, Page, Report, Series
 from pitprop.rules import RULES, Detector, page
 from pitprop.rules._rule import Rule
 from pitprop.trace import Reader
@@ -34,14 +34,18 @@ def build(folder: str | Path, *, rules: tuple[Rule, ...] = RULES, allow: Iterabl
     """Read a run folder into a report.
 
     Args:
-        folder: Folder with `trace.sqlite` and, where a diagnosis was made, `trial.json`.
+        folder: Folder with `trace.sqlite` and, where a diagnosis was made, `trial.json`; or of a trial, with
+            `trial.json` alone.
         rules: Rules to replay over the trace.
         allow: Findings to leave out, as `rule` or `rule@site`.
 
     Raises:
-        PitpropError: No trace lies in the folder, or the trace, `trial.json` or `allow` cannot be worked with.
+        PitpropError: Neither lies in the folder, or the trace, `trial.json` or `allow` cannot be worked with.
     """
     folder = Path(folder)
+    diagnosis = trial_file.read(folder)
+    if diagnosis is not None and not (folder / "trace.sqlite").exists():
+        return _trial_alone(folder, diagnosis)
     with Reader(folder) as reader:
         findings, columns = _replay(reader, Detector(rules, allow=tuple(allow)))
         series, notes = _thin(columns)
@@ -49,7 +53,6 @@ def build(folder: str | Path, *, rules: tuple[Rule, ...] = RULES, allow: Iterabl
         info, last_step = reader.info, reader.last_step
         coverage: dict = reader.meta("coverage", {})  # type: ignore[assignment]
         schedule: dict = reader.meta("schedule", {})  # type: ignore[assignment]
-    diagnosis = trial_file.read(folder)
     findings.sort(key=lambda finding: (_GRAVITY[finding.severity], finding.onset))
     spoke = {finding.rule for finding in findings}
     return Report(
@@ -69,6 +72,28 @@ def build(folder: str | Path, *, rules: tuple[Rule, ...] = RULES, allow: Iterabl
         diagnosis=diagnosis,
         command=diagnosis.command if diagnosis else info.command,
         notes=(*notes, *map_notes),
+    )
+
+
+def _trial_alone(folder: Path, diagnosis: Diagnosis) -> Report:
+    """The report of a trial, whose runs nobody watched."""
+    return Report(
+        version=__version__,
+        folder=str(folder.resolve()),
+        info=RunInfo(name=folder.resolve().name, started=""),
+        last_step=None,
+        headline=headline((), diagnosis, None),
+        findings=(),
+        pages={},
+        series=(),
+        units={},
+        attention=(),
+        coverage={},
+        unseen=(),
+        schedule={},
+        diagnosis=diagnosis,
+        command=diagnosis.command,
+        notes=(),
     )
 
 

@@ -18,6 +18,8 @@ UNTESTED = (
 
 def headline(findings: Sequence[Finding], diagnosis: Diagnosis | None, last_step: int | None) -> Headline:
     """The first screen for `findings` (gravest first) and, where there is one, a diagnosis."""
+    if diagnosis is not None and last_step is None:
+        return _tried(diagnosis)
     if diagnosis is not None:
         return _diagnosed(findings, diagnosis)
     if last_step is None:
@@ -40,10 +42,10 @@ def headline(findings: Sequence[Finding], diagnosis: Diagnosis | None, last_step
 
 
 def remedy_trial(diagnosis: Diagnosis) -> Comparison | None:
-    """The comparison that speaks for the remedy (named by its arm or by its change), a confirming one first."""
+    """The comparison that speaks for the remedy (named by its arm or its change): a confirming one, an arm's own."""
     remedy = diagnosis.conclusion.remedy
     own = [trial for trial in diagnosis.trials if remedy in (trial.comparison.arm, trial.comparison.changes)]
-    own.sort(key=lambda trial: trial.round != "confirm")
+    own.sort(key=lambda trial: (trial.round != "confirm", trial.round == "factors"))
     return own[0].comparison if own else None
 
 
@@ -81,6 +83,17 @@ def _diagnosed(findings: Sequence[Finding], diagnosis: Diagnosis) -> Headline:
         why=sentence(conclusion.cause or "not established.")
         + (f", by way of {conclusion.mechanism}" if conclusion.mechanism else ""),
         fixes=fixes,
+        sure=effect(trial) if trial else conclusion.next,
+    )
+
+
+def _tried(diagnosis: Diagnosis) -> Headline:
+    """A trial by itself: nobody watched a run, so there is nothing that happened and no cause."""
+    conclusion, trial = diagnosis.conclusion, remedy_trial(diagnosis)
+    return Headline(
+        tone="clear",
+        statement=re.split(r"(?<=[.!?])\s", conclusion.statement, maxsplit=1)[0],
+        fixes=trial.changes if trial else "No change that was tried.",
         sure=effect(trial) if trial else conclusion.next,
     )
 

@@ -75,7 +75,8 @@ class Trial:
     """One comparison, and the round of the diagnosis that it belongs to."""
 
     round: str
-    """`screen` (few seeds, many suspects) or `confirm` (all seeds, the best few)."""
+    """`screen` (few seeds, many suspects) or `confirm` (fresh seeds, the best few) of a diagnosis; of a trial `single`
+    (each arm) or `factors` (main effects and interactions)."""
     comparison: Comparison
     """The paired effect."""
 

@@ -19,9 +19,9 @@ at attention sites.
   run length of 10 000 rows.
 
 ## When it is wrong
-As a note it can be beside the point: selective heads are often healthy, and a layer with entropy 0.09 belonged to
-the best model measured. The constant is for many keys and Gaussian logits; with a handful of keys it is rough. A change
-within the warm-up is taken for normal by the entropy test. Measured: no alarm on 200 healthy AR(1) series of 3000 rows.
+As a note it can be beside the point: selective heads are often healthy. The constant is for many keys and Gaussian
+logits; with a handful of keys it is rough. A change within the warm-up is taken for normal by the entropy test.
+Measured: no alarm on 200 healthy AR(1) series of 3000 rows.
 
 ## Remedies
 QK normalisation bounds the logits; a smaller step size slows their growth.

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from pitprop.trials.comparison import compare
     from pitprop.trials.diagnosis import Diagnosis, diagnose
     from pitprop.trials.execute import run_plan
+    from pitprop.trials.experiment import trial
     from pitprop.trials.interventions import INTERVENTIONS, Intervention
     from pitprop.trials.load import load_recipe
     from pitprop.trials.plan import Arm, Plan
     from pitprop.trials.proof import ForkProof, prove_exact
     from pitprop.trials.recipe import Recipe, Training
+    from pitprop.trials.result import Trial
 
 _WHERE = {
     "Arm": "plan",
@@ -30,11 +32,13 @@ _WHERE = {
     "Recipe": "recipe",
     "Training": "recipe",
     "bisect": "bisection.drive",
+    "Trial": "result",
     "compare": "comparison",
     "diagnose": "diagnosis",
     "load_recipe": "load",
     "prove_exact": "proof",
     "run_plan": "execute",
+    "trial": "experiment",
 }
 
 __all__ = [
@@ -47,12 +51,14 @@ __all__ = [
     "Plan",
     "Recipe",
     "Training",
+    "Trial",
     "bisect",
     "compare",
     "diagnose",
     "load_recipe",
     "prove_exact",
     "run_plan",
+    "trial",
 ]
 
 

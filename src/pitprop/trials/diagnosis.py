@@ -23,17 +23,17 @@ from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spe
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.local import Local
 from pitprop.trials.interventions import Intervention
-from pitprop.trials.judge import Guard, guard, inert, judge
+from pitprop.trials.judge import Guard, guard, inert, judge, refuse_failed_control
 from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.progress import Meter, OnProgress
-from pitprop.trials.proof import ForkProof, keep_proof, known_proof, prove
+from pitprop.trials.proof import ForkProof, proved
 from pitprop.trials.recipe import Recipe
 from pitprop.trials.references import References, keep_references, known_references, references_of
 from pitprop.trials.run import RunSpec, spec_source
-from pitprop.trials.trial_file import write_trial
-from pitprop.trials.watched import RUN_IT, failures, watch_control, watch_runs
+from pitprop.trials.trial_file import failed_runs, write_trial
+from pitprop.trials.watched import failures, watch_control, watch_runs
 
 SCREEN_SEEDS = 3
 """Seeds of the screening round, unless others are asked for; also those watched before nothing is said to collapse."""
@@ -150,11 +150,7 @@ def diagnose(
         plan = _plan(recipe, control, arms, fork_step(failing[0].onset, watched["every"]), seeds, screen_seeds)
 
         meter.enter("proving that the fork is exact")
-        forked = spec_of(plan, Arm(CONTROL), control.seed)
-        fork = known_proof(folder, forked)
-        if fork is None:
-            fork = prove(forked, pool, log=folder / "workers.log")
-            keep_proof(folder, forked, fork)
+        fork = proved(spec_of(plan, Arm(CONTROL), control.seed), folder, pool)
         meter.tick()
 
         meter.enter(
@@ -162,7 +158,7 @@ def diagnose(
             total=meter.done + _runs(len(arms), screen_seeds, seeds),
         )
         results = run_plan(plan, folder, executor=pool, on_run=meter.tick)
-        _refuse_failed_control(results, plan.seeds)
+        refuse_failed_control(results, plan.seeds)
         screen = judge(plan, arms, plan.seeds, results, holm=False)
         chosen = [arm for name in winners(screen, plan) for arm in arms if arm.name == name]
         fresh, confirm, guards = Results(), (), ()
@@ -206,11 +202,7 @@ def diagnose(
         confirm=confirm,
         guards=guards,
         references=references,
-        failed=tuple(
-            {"arm": arm, "seed": seed, "error": record["error"]}
-            for (arm, seed), record in results.items()
-            if record["status"] == "failed"
-        ),
+        failed=failed_runs(results),
         wall_s=time.monotonic() - start,
     )
     write_trial(diagnosis, results, again)
@@ -258,16 +250,6 @@ def _plan(recipe: Recipe, control: RunSpec, arms: tuple[Arm, ...], step: int, se
         confirm_seeds=tuple(range(screen_seeds, screen_seeds + seeds)),
         confirm_arms=CONFIRM_ARMS,
     )
-
-
-def _refuse_failed_control(results: Results, seeds: Sequence[int]) -> None:
-    records = [results[CONTROL, seed] for seed in seeds]
-    if all(record["status"] == "failed" for record in records):
-        raise PitpropError(
-            f"The control run failed at every seed: {records[0]['error']}",
-            means="There is nothing to compare an arm with.",
-            do=RUN_IT if "\nDo: " not in records[0]["error"] else "",
-        )
 
 
 def _watch_confirmed(

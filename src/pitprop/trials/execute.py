@@ -16,6 +16,9 @@ from pitprop.trials.run import RunSpec, train_run
 Results = dict[tuple[str, int], dict[str, Any]]
 """(arm, seed) -> the run's record, as it lies in `runs/`."""
 
+RUN_IT = "make it run to its end; `workers.log` in the folder has the whole error."
+"""What to do about an error that says nothing itself."""
+
 
 def run_plan(
     plan: Plan,

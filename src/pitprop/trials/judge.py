@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pitprop._errors import PitpropError
 from pitprop.records import Comparison
 from pitprop.trials.comparison import compare, holm_confidences, interval, survival
-from pitprop.trials.execute import Results, metric_of
+from pitprop.trials.execute import RUN_IT, Results, metric_of
 from pitprop.trials.plan import CONTROL, Arm, Plan
 
 
@@ -49,6 +50,17 @@ def judge(
         )
         for arm, level in zip(arms, levels, strict=True)
     )
+
+
+def refuse_failed_control(results: Results, seeds: Sequence[int]) -> None:
+    """Raise where the control run has no result at any of `seeds`."""
+    records = [results[CONTROL, seed] for seed in seeds]
+    if all(record["status"] == "failed" for record in records):
+        raise PitpropError(
+            f"The control run failed at every seed: {records[0]['error']}",
+            means="There is nothing to compare an arm with.",
+            do=RUN_IT if "\nDo: " not in records[0]["error"] else "",
+        )
 
 
 def gain(comparison: Comparison) -> float:

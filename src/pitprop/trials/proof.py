@@ -114,6 +114,15 @@ def second_half(spec: RunSpec, folder: str, straight: Sequence[float], *, log: P
     )
 
 
+def proved(spec: RunSpec, folder: Path, executor: Executor) -> ForkProof:
+    """The proof of the fork of `spec`: the one that `folder` holds, or a new one, which is kept there."""
+    proof = known_proof(folder, spec)
+    if proof is None:
+        proof = prove(spec, executor, log=folder / "workers.log")
+        keep_proof(folder, spec, proof)
+    return proof
+
+
 def keep_proof(folder: Path, spec: RunSpec, proof: ForkProof) -> None:
     """Write `folder/fork.json`, so that a resumed trial need not prove the same fork again."""
     write_json(folder / "fork.json", proof.to_dict() | {"address": spec.address})

@@ -61,10 +61,14 @@ class Steps:
         self.seconds = 0.0
         self.non_finite: int | None = None
         """First step whose loss was not finite."""
-        self._batches = iter(training.batches(cursor))
+        self._source = training.batches
+        self._batches = iter(self._source(cursor))
 
     def take(self, count: int) -> Iterator[Mapping[str, Any]]:
         """Train `count` steps; yields what each step returned."""
+        if self._source != self.training.batches:  # an intervention has put other data there
+            self._source = self.training.batches
+            self._batches = iter(self._source(self.cursor))
         for _ in range(count):
             start = time.perf_counter()
             try:
@@ -144,6 +148,7 @@ def build(recipe: Recipe, knobs: Mapping[str, Any], seed: int, interventions: tu
         values = intervention.knobs(values)  # type: ignore[attr-defined]
     fork.seed_everything(seed)
     late: list[Any] = [i for i in interventions if i not in early]
+    late = [i.bind(lambda other: recipe.build(other, values), seed) if hasattr(i, "bind") else i for i in late]
     return recipe.build(seed, values), late
 
 

@@ -1,11 +1,15 @@
 """`trial.json`: what a report of a trial needs, and nothing else (design note 001 has the form)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pitprop.records import Comparison
+from pitprop.trials.conclude import Conclusion
 from pitprop.trials.execute import Results, write_json
+from pitprop.trials.plan import Plan
+from pitprop.trials.proof import ForkProof
 from pitprop.trials.run import to_json_number
 
 if TYPE_CHECKING:
@@ -24,27 +28,63 @@ def write_trial(diagnosis: "Diagnosis", results: Results, command: Sequence[str]
         results: Records of all runs, for what they cost.
         command: The command line that makes it again.
     """
-    plan, rounds = diagnosis.plan, {"screen": diagnosis.screen, "confirm": diagnosis.confirm}
-    done = [record for record in results.values() if record["status"] == "done"]
-    data = {
+    data = trial_content(
+        plan=diagnosis.plan,
+        rounds={"screen": diagnosis.screen, "confirm": diagnosis.confirm},
+        fork=diagnosis.fork,
+        conclusion=diagnosis.conclusion,
+        failed=diagnosis.failed,
+        timing=timing(results),
+        command=command,
+        wall_s=diagnosis.wall_s,
+    )
+    data |= {"guards": [_json(asdict(g)) for g in diagnosis.guards], "references": diagnosis.references}
+    write_json(diagnosis.folder / "trial.json", data)
+
+
+def trial_content(
+    *,
+    plan: Plan | None,
+    rounds: Mapping[str, Sequence[Comparison]],
+    fork: ForkProof | None,
+    conclusion: Conclusion,
+    failed: Sequence[Mapping[str, Any]],
+    timing: Mapping[str, float],
+    command: Sequence[str],
+    wall_s: float,
+) -> dict[str, Any]:
+    """The file's content, JSON values; numbers that are not finite are the strings "nan", "inf" and "-inf"."""
+    return {
         "schema": SCHEMA,
         "plan": plan.to_dict() if plan else {},
         "plan_hash": plan.hash if plan else "",
         "command": list(command),
-        "fork": diagnosis.fork.to_dict() if diagnosis.fork else {},
+        "fork": fork.to_dict() if fork else {},
         "comparisons": [_json(asdict(c)) | {"round": name} for name, cs in rounds.items() for c in cs],
-        "conclusion": _json(asdict(diagnosis.conclusion)),
-        "guards": [_json(asdict(g)) for g in diagnosis.guards],
-        "references": diagnosis.references,
-        "failed": list(diagnosis.failed),
-        "timing": {
-            "runs": len(done),
-            "training_s_per_run": _json(_mean([record["training_s"] for record in done])),
-            "engine_ms_per_run": _json(1000 * _mean([record["engine_s"] for record in done])),
-        },
-        "wall_s": diagnosis.wall_s,
+        "conclusion": _json(asdict(conclusion)),
+        "failed": list(failed),
+        "timing": _json(dict(timing)),
+        "wall_s": wall_s,
     }
-    write_json(diagnosis.folder / "trial.json", data)
+
+
+def timing(results: Results) -> dict[str, float]:
+    """What the runs cost."""
+    done = [record for record in results.values() if record["status"] == "done"]
+    return {
+        "runs": len(done),
+        "training_s_per_run": _mean([record["training_s"] for record in done]),
+        "engine_ms_per_run": 1000 * _mean([record["engine_s"] for record in done]),
+    }
+
+
+def failed_runs(results: Results) -> tuple[dict[str, Any], ...]:
+    """Runs that raised or whose process died: arm, seed, error."""
+    return tuple(
+        {"arm": arm, "seed": seed, "error": record["error"]}
+        for (arm, seed), record in results.items()
+        if record["status"] == "failed"
+    )
 
 
 def _json(value: Any) -> Any:

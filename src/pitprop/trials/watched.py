@@ -8,7 +8,7 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import RUN, Finding
-from pitprop.trials.execute import read_json, write_json
+from pitprop.trials.execute import RUN_IT, read_json, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.interventions._targets import model_of, optimizers_of
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, number, to_json_number
@@ -21,9 +21,6 @@ EVALUATIONS = 10
 """How often the metric is evaluated on the way."""
 
 LOGGED = ("loss", "outputs", "targets")
-
-RUN_IT = "make it run to its end; `workers.log` in the folder has the whole error."
-"""What to do about an error that says nothing itself."""
 
 
 def watched_run(spec: RunSpec, folder: str) -> dict[str, Any]:

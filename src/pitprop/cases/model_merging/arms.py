@@ -13,6 +13,9 @@ from pitprop.remedies.torch.unit_rms import UnitRMS
 
 State = dict[str, torch.Tensor]
 
+CLIP = 1.0
+"""The bound of the seed's gradient stabiliser."""
+
 
 def from_scratch(*, unit_rms: bool = False, **changes: Any) -> Callable[[int, Knobs], Merging]:
     """A training from its own initialisation, with changed knobs or with the remedy `unit-rms` in front of the tanh."""
@@ -37,7 +40,7 @@ SEED_ARMS: Mapping[str, Callable[[int, Knobs], Merging]] = {
     "pooled gate": from_scratch(gate="pooled"),
     "elementwise gate": from_scratch(gate="elementwise"),
     "headwise gate": from_scratch(gate="headwise"),
-    "gradient stabiliser": from_scratch(clip=True),
+    "gradient stabiliser": from_scratch(clip=CLIP),
 }
 """What the seed compares: the original bottleneck with and without gates, and with its gradient stabiliser."""
 

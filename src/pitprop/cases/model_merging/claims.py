@@ -1,10 +1,12 @@
-"""The sixteen claims of seed 4, each with the measurement that settles it and the verdict that the stored numbers give.
+"""The sixteen claims of seed 4, each with what settles it and its verdict.
 
     python -m pitprop.cases.model_merging.claims --run      measure anew (5 seeds) and store the numbers
-    python -m pitprop.cases.model_merging.claims --write    write the table into README.md from the stored numbers
+    python -m pitprop.cases.model_merging.claims --write    write prose and table into README.md from the stored numbers
     python -m pitprop.cases.model_merging.claims --check    fail when README.md says anything else
 
-Verdicts: CONFIRMED, REFUTED, HALF (true in part), OPEN (the numbers don't settle it), VACUOUS (true by construction).
+A claim says whether a measurement settles it, or arithmetic, or a definition: for the last two, no stored number can
+change the verdict. Verdicts: CONFIRMED, REFUTED, HALF (true in part), OPEN (the numbers don't settle it), VACUOUS (what
+it speaks of never happened, so it isn't tested).
 """
 
 import argparse
@@ -13,14 +15,17 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pitprop.cases.model_merging import judges
 from pitprop.cases.model_merging.judges import Judgement, Results
 from pitprop.cases.model_merging.measurements import STORED, load_results, run_claims, store
+from pitprop.cases.model_merging.prose import prose
 from pitprop.cases.model_merging.recipe import recipe
 
+Kind = Literal["measurement", "arithmetic", "definition"]
+
 README = Path(__file__).with_name("README.md")
-BEGIN, END = "<!-- claims: generated, see claims.py -->", "<!-- end of claims -->"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,23 +36,33 @@ class Claim:
     statement: str
     """What the seed says, in short."""
     settled_by: str
-    """The measurement that decides."""
+    """What decides."""
+    kind: Kind
+    """Whether what decides is a measurement; arithmetic and definitions hold whatever was measured."""
     before: str
     """Verdict of the science note, before this system was built."""
     judge: Callable[[Results], Judgement]
 
 
-def _claim(name: str, statement: str, settled_by: str, before: str, judge: Callable[[Results], Judgement]) -> Claim:
-    return Claim(name=f"S4-{name}", statement=statement, settled_by=settled_by, before=before, judge=judge)
+def _claim(
+    name: str,
+    statement: str,
+    settled_by: str,
+    before: str,
+    judge: Callable[[Results], Judgement],
+    kind: Kind = "measurement",
+) -> Claim:
+    return Claim(name=f"S4-{name}", statement=statement, settled_by=settled_by, before=before, judge=judge, kind=kind)
 
 
 CLAIMS: tuple[Claim, ...] = (
     _claim(
         "C1",
         "24 x 16 + 26 x 80 = 2464 = 2 x 1232, 50 tokens, 1/50 = .02, ln 50 = 3.91",
-        "arithmetic",
+        "the numbers of the model",
         "CONFIRMED",
         judges.c1,
+        "arithmetic",
     ),
     _claim(
         "C2",
@@ -63,8 +78,15 @@ CLAIMS: tuple[Claim, ...] = (
         "REFUTED",
         judges.c3,
     ),
-    _claim("C4", "normalised entropy is 0 for uniform; under .2 is near-uniform", "computed", "REFUTED", judges.c4),
-    _claim("C5", "attention sinking is uniform attention", "computed", "REFUTED", judges.c5),
+    _claim(
+        "C4",
+        "normalised entropy is 0 for uniform; under .2 is near-uniform",
+        "the entropy of known weights",
+        "REFUTED",
+        judges.c4,
+        "arithmetic",
+    ),
+    _claim("C5", "attention sinking is uniform attention", "the two terms", "REFUTED", judges.c5, "definition"),
     _claim("C6", "uniform attention makes outputs duplicate", "trial: attention forced uniform", "REFUTED", judges.c6),
     _claim("C7", "duplicate outputs come with uniform attention", "entropy in collapsed runs", "REFUTED", judges.c7),
     _claim("C8", "gates suppress low-entropy heads", "gate under a forced change of entropy", "REFUTED", judges.c8),
@@ -86,7 +108,14 @@ CLAIMS: tuple[Claim, ...] = (
     _claim("C12", "gradient clipping at 1.0 prevents it", "trial: gradient stabiliser", "REFUTED", judges.c12),
     _claim("C13", "gradients spike, then vanish", "norms per step", "CONFIRMED", judges.c13),
     _claim("C14", "ungated transformers inevitably collapse", "trial: no gate, no saturation", "REFUTED", judges.c14),
-    _claim("C15", "this is the model collapse of Shumailov et al.", "what the targets are", "REFUTED", judges.c15),
+    _claim(
+        "C15",
+        "this is the model collapse of Shumailov et al.",
+        "what the term means, and what the targets are",
+        "REFUTED",
+        judges.c15,
+        "definition",
+    ),
     _claim("C16", "the seed's gated model is a fair test", "its tokens at initialisation", "REFUTED", judges.c16),
 )
 
@@ -106,17 +135,19 @@ def table(results: Results) -> str:
     for claim in CLAIMS:
         judged = claim.judge(results)
         differs = "" if judged.verdict == claim.before else f" (science note: {claim.before})"
-        lines.append(
-            f"| {claim.name} | {claim.statement} | {claim.settled_by} | {judged.verdict}{differs} | {judged.evidence} |"
-        )
+        by = claim.settled_by if claim.kind == "measurement" else f"{claim.kind}: {claim.settled_by}"
+        lines.append(f"| {claim.name} | {claim.statement} | {by} | {judged.verdict}{differs} | {judged.evidence} |")
     return "\n".join(lines)
 
 
-def with_table(readme: str, results: Results) -> str:
-    """`readme` with the part between the two marks replaced by the table."""
-    head, _, rest = readme.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{table(results)}\n{END}{tail}"
+def generated(readme: str, results: Results) -> str:
+    """`readme` with the parts between the marks replaced by what the stored numbers say."""
+    for name, write in (("prose", prose), ("claims", table)):
+        begin, end = f"<!-- {name}: generated, see claims.py -->", f"<!-- end of {name} -->"
+        if begin in readme and end in readme:
+            head, _, rest = readme.partition(begin)
+            readme = f"{head}{begin}\n{write(results)}\n{end}{rest.partition(end)[2]}"
+    return readme
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -125,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", action="store_true", help="measure anew and store the numbers")
-    what.add_argument("--write", action="store_true", help="write the table into README.md")
+    what.add_argument("--write", action="store_true", help="write prose and table into README.md")
     what.add_argument("--check", action="store_true", help="exit 1 when README.md differs from the stored numbers")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=recipe.steps)
@@ -157,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"stored in {STORED}; now --write")
         return 0
     readme = README.read_text()
-    wanted = with_table(readme, load_results())
+    wanted = generated(readme, load_results())
     if options.write:
         README.write_text(wanted)
         return 0

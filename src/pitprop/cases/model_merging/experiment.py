@@ -24,6 +24,8 @@ from pitprop.trials.progress import Meter, OnProgress
 
 BASELINE = "ungated"
 RESULTS = "robustness_evaluation_results.json"
+MOSTLY = 0.5
+"""Share of distinct outputs over which a state still tells its inputs apart. A convention."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class Settings:
     recovery_steps: int = recipe.steps
     """Further steps of each recovery."""
     every: int = 20
-    """Steps between two evaluations."""
+    """Steps between two evaluations; the baseline is evaluated at every step, to find its last good state."""
     controls: bool = False
     """Also run the arms that the seed doesn't have and the claims need."""
     knobs: Knobs = field(default_factory=Knobs)
@@ -49,7 +51,7 @@ def gradient_norm(module: nn.Module) -> float:
 
 
 def train(
-    training: Merging, *, cursor: int, steps: int, every: int, last_good: dict[str, State] | None = None
+    training: Merging, *, cursor: int, steps: int, every: int, last_good: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Trains for `steps` batches from `cursor` on and measures.
 
@@ -58,7 +60,8 @@ def train(
         cursor: Number of the first batch.
         steps: Optimizer steps.
         every: Steps between evaluations; the first is before the first step, the last after the last.
-        last_good: Where given, `last_good["state"]` becomes the last evaluated state that still told its inputs apart.
+        last_good: Where given, its `state` becomes the last evaluated state whose outputs were mostly distinct (the
+            state at the start where none was), and its `step` that state's step.
 
     Returns:
         `history` (one dictionary per evaluation), `gradient_norm` and `encoder_gradient_norm` (one number per step).
@@ -73,8 +76,8 @@ def train(
             history.append(
                 {"step": cursor + step, **measured, "seed_reading": reading.seed, "correct_reading": reading.correct}
             )
-            if last_good is not None and (measured["output_uniqueness"] > 0.5 or "state" not in last_good):
-                last_good["state"] = _copy(training.model)
+            if last_good is not None and (measured["output_uniqueness"] > MOSTLY or "state" not in last_good):
+                last_good.update(step=cursor + step, state=_copy(training.model))
         if step < steps:
             training.step(next(batches))
             norms.append(gradient_norm(training.model))
@@ -94,17 +97,18 @@ def run_experiment(folder: Path, settings: Settings = Settings(), progress: OnPr
     arms: dict[str, dict[str, Any]] = {name: {} for name in (*starts, *RECOVERIES)}
     meter = Meter(progress, len(settings.seeds) * len(arms))
     for seed in settings.seeds:
-        last_good: dict[str, State] = {}
+        last_good: dict[str, Any] = {}
         checkpoint = folder / f"collapsed_seed{seed}.safetensors"
         for name, start in starts.items():
             meter.enter(f"{name}, seed {seed}")
             training = start(seed, settings.knobs)
-            keep = last_good if name == BASELINE else None
-            arms[name][str(seed)] = train(
-                training, cursor=0, steps=settings.steps, every=settings.every, last_good=keep
-            )
             if name == BASELINE:
+                result = train(training, cursor=0, steps=settings.steps, every=1, last_good=last_good)
+                result["last_good_step"] = last_good["step"]
                 save_file(_copy(training.model), checkpoint)
+            else:
+                result = train(training, cursor=0, steps=settings.steps, every=settings.every)
+            arms[name][str(seed)] = result
             meter.tick()
         for name, recover in RECOVERIES.items():
             meter.enter(f"{name}, seed {seed}")

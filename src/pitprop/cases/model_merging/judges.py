@@ -6,12 +6,22 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from pitprop.cases.model_merging import model
-from pitprop.cases.model_merging.monitor import correct_reading, seed_reading
+from pitprop.cases.model_merging.arms import CLIP
+from pitprop.cases.model_merging.experiment import MOSTLY
+from pitprop.cases.model_merging.measurements import METRICS
+from pitprop.cases.model_merging.monitor import WARNING, correct_reading, seed_reading
 from pitprop.cases.model_merging.recipe import recipe
 from pitprop.rules.attention_uniformity import AttentionUniformity
 from pitprop.trials.comparison import interval
 
 UNIFORM = 1 - AttentionUniformity().gap
+"""Entropy over which attention counts as uniform: the rule's threshold."""
+DIVERSE = WARNING
+"""Entropy under which attention counts as diverse. The seed gives no number; this is its own level of "warning"."""
+SPIKE, VANISHED = 1.5, 0.01
+"""Gradient norm over the first one's that is a spike, and under it that has vanished. Conventions."""
+SAME_TOKENS, DIFFERENT_TOKENS = 0.99, 0.9
+"""Token cosine over which tokens count as one, and under which they don't. Conventions."""
 GATES = ("pooled gate", "elementwise gate", "headwise gate")
 
 Word = Literal["CONFIRMED", "REFUTED", "HALF", "OPEN", "VACUOUS"]
@@ -59,10 +69,12 @@ def c1(results: Results) -> Judgement:
 
 def c2(results: Results) -> Judgement:
     first, end = last(results, "ungated", "attention_entropy", "first"), last(results, "ungated", "attention_entropy")
-    diverse, uniform = bool((first < 0.5).all()), bool((end > UNIFORM).all())
+    diverse, uniform = bool((first < DIVERSE).all()), bool((end > UNIFORM).all())
     word = "CONFIRMED" if diverse and uniform else "HALF" if diverse or uniform else "REFUTED"
     return Judgement(
-        word, f"entropy {show(first)} before the first step, {show(end)} at the end of the collapsed run (1 is uniform)"
+        word,
+        f"entropy {show(first)} before the first step, {show(end)} at the end of the collapsed run (diverse: under "
+        f"{DIVERSE:g}; uniform: over {UNIFORM:g})",
     )
 
 
@@ -70,10 +82,11 @@ def c3(results: Results) -> Judgement:
     highest = np.array(results["arms"]["ungated"]["highest_entropy"])
     dead = collapsed(results, "ungated")
     warned = int((highest[dead] > UNIFORM).sum())
+    looks = min(results["arms"]["ungated"]["evaluations"])
     return Judgement(
         "REFUTED" if dead.any() and warned == 0 else "OPEN",
         f"{dead.sum()} of {len(dead)} runs collapsed; attention was at 1/50 before or during {warned} of them "
-        f"(highest entropy {highest.max():.3f})",
+        f"(highest entropy {highest.max():.3f}, of {looks} evaluations in each of the runs)",
     )
 
 
@@ -160,16 +173,24 @@ def c11(results: Results) -> Judgement:
     return Judgement(
         word,
         f"spread after recovery, ungated: {show(last(results, 'recover: ungated', 'output_spread'))}; against it, "
-        + "; ".join(f"{name.removeprefix('recover: ')}: {verdict_of(results, name)}" for name in (*names, *others)),
+        + "; ".join(f"{name.removeprefix('recover: ')}: {verdict_of(results, name)}" for name in (*names, *others))
+        + f"; rolled back to the last state with over {MOSTLY:.0%} distinct outputs or, without one, to the untrained "
+        f"model: steps {', '.join(map(str, results['arms']['ungated']['last_good_step']))}",
     )
 
 
 def c12(results: Results) -> Judgement:
+    arm, base = results["arms"]["gradient stabiliser"], results["arms"]["ungated"]
     dead, peak = collapsed(results, "gradient stabiliser"), last(results, "ungated", "gradient_norm", "peak")
-    word = "REFUTED" if dead.all() else "HALF" if dead.any() else "CONFIRMED"
-    acted = "it never acted" if peak.max() < 1 else "it acted"
+    idle = peak.max() < CLIP and all(arm[key] == base[key] for key in (*METRICS, "gradient_norm"))
+    word = "VACUOUS" if idle else "REFUTED" if dead.all() else "HALF" if dead.any() else "CONFIRMED"
+    seen = f"{dead.sum()} of {len(dead)} runs collapse with it; largest norm without it {peak.max():.2g}"
     return Judgement(
-        word, f"{dead.sum()} of {len(dead)} runs collapse with it; largest unclipped norm {peak.max():.2g}, so {acted}"
+        word,
+        f"{seen}, so the bound of {CLIP:g} never acted: these are the ungated runs again, number for number; whether a "
+        "clipping that acts would help isn't tested"
+        if idle
+        else seen,
     )
 
 
@@ -183,7 +204,7 @@ def c13(results: Results) -> Judgement:
 
     spike, vanish = ratios("ungated")
     healthy_spike, healthy_vanish = ratios("mean bottleneck")
-    parts = bool((spike > 1.5).all()), bool((vanish < 0.01).all())
+    parts = bool((spike > SPIKE).all()), bool((vanish < VANISHED).all())
     word = "CONFIRMED" if all(parts) else "HALF" if any(parts) else "REFUTED"
     return Judgement(
         word,
@@ -221,7 +242,7 @@ def c16(results: Results) -> Judgement:
         results["attention_only"]["attention only, pooled gate"],
         results["attention_only"]["residual, no gate"],
     )
-    broken = min(gated["token_cosine"]) > 0.99 and max(residual["token_cosine"]) < 0.9
+    broken = min(gated["token_cosine"]) > SAME_TOKENS and max(residual["token_cosine"]) < DIFFERENT_TOKENS
     return Judgement(
         "REFUTED" if broken else "OPEN",
         f"before any training, 4 layers of attention with the seed's gate and no residual: token cosine "

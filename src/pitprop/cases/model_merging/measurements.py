@@ -115,6 +115,8 @@ def _arm(by_seed: dict[str, Any]) -> dict[str, Any]:
         **ends,
         **gradients,
         "highest_entropy": [max(row["attention_entropy"] for row in run["history"]) for run in runs],
+        "evaluations": [len(run["history"]) for run in runs],
+        "last_good_step": [run.get("last_good_step") for run in runs],
     }
 
 

@@ -9,9 +9,9 @@ per decoder token, Xavier-uniform on every matrix, feed-forward width equal to d
 Differences: one encoder reads both parents as 50 tokens, as the seed document says (the original has two encoders of 50
 tokens, because its CNN has 2464 weights itself); chunks of 16 come first, as the document lists them (the source has
 those of 80 first); `nn.LayerNorm` in place of a home-made one; the last linear layer's input is divided by the square
-root of its length, without which the merged CNN starts with weights of standard deviation 1.3 (a trained one has 0.2),
-one Adam step of 1e-3 moves each of them by about 4, and the `task` objective can't start because every ReLU of the
-merged CNN dies; for the same reason its bias starts at the zoo's common initialisation.
+root of its length, without which the merged CNN's weights start four times as spread as a trained one's, one Adam step
+of 1e-3 moves them by ten times that spread, and the `task` objective can't start because the merged CNN's ReLUs die;
+for the same reason its bias starts at the zoo's common initialisation.
 """
 
 import math

@@ -12,25 +12,37 @@ from pitprop.trials.interventions._targets import Applied, Intervention
 from pitprop.trials.interventions.ablate import Ablate
 from pitprop.trials.interventions.clip_gradient import ClipGradient
 from pitprop.trials.interventions.detach import Detach
+from pitprop.trials.interventions.force_uniform_attention import ForceUniformAttention
 from pitprop.trials.interventions.freeze import Freeze
 from pitprop.trials.interventions.knob import Knob
 from pitprop.trials.interventions.learning_rate import LearningRate
+from pitprop.trials.interventions.precision import Precision
 from pitprop.trials.interventions.reinitialise import Reinitialise
 from pitprop.trials.interventions.replace import Replace
+from pitprop.trials.interventions.reset_optimizer import ResetOptimizer
 from pitprop.trials.interventions.scale import Scale
+from pitprop.trials.interventions.shuffle_condition import ShuffleCondition
 from pitprop.trials.interventions.stage import Stage
+from pitprop.trials.interventions.swap_data import SwapData
+from pitprop.trials.interventions.weight_decay import WeightDecay
 
 INTERVENTIONS: tuple[type, ...] = (
     Ablate,
     ClipGradient,
     Detach,
+    ForceUniformAttention,
     Freeze,
     Knob,
     LearningRate,
+    Precision,
     Reinitialise,
     Replace,
+    ResetOptimizer,
     Scale,
+    ShuffleCondition,
     Stage,
+    SwapData,
+    WeightDecay,
 )
 
 __all__ = [
@@ -39,14 +51,20 @@ __all__ = [
     "Applied",
     "ClipGradient",
     "Detach",
+    "ForceUniformAttention",
     "Freeze",
     "Intervention",
     "Knob",
     "LearningRate",
+    "Precision",
     "Reinitialise",
     "Replace",
+    "ResetOptimizer",
     "Scale",
+    "ShuffleCondition",
     "Stage",
+    "SwapData",
+    "WeightDecay",
     "from_dict",
     "to_dict",
 ]

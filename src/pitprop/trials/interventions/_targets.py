@@ -22,6 +22,10 @@ class Applied:
     """Path -> number of times the intervention acted there."""
     conditional: bool = False
     """Whether it acts only beyond a threshold, and may rightly never act."""
+    means: str = "The module was not called (or was compiled before), so the arm was another control."
+    """What it means where it never acted."""
+    do: str = "name a module that the forward pass calls, and leave torch.compile out of a trial's recipe."
+    """What to do then."""
 
     def check(self, what: str) -> None:
         """Raise unless every path was acted on at least once, or may rightly not have been."""
@@ -29,8 +33,8 @@ class Applied:
         if silent:
             raise PitpropError(
                 f"{what}: it never acted at {', '.join(f'`{path}`' for path in silent)}.",
-                means="The module was not called (or was compiled before), so the arm was another control.",
-                do="name a module that the forward pass calls, and leave torch.compile out of a trial's recipe.",
+                means=self.means,
+                do=self.do,
             )
 
 
@@ -38,7 +42,8 @@ class Intervention(Protocol):
     """One stated change to a run: a frozen dataclass of JSON values.
 
     Knob-level interventions have `knobs(knobs) -> knobs` and act before the training is built; training-level ones have
-    `apply(training) -> Applied` and act on the training at the fork.
+    `apply(training) -> Applied` and act on the training at the fork. One that needs the recipe has `bind(build, seed)`
+    instead, which returns what is applied.
     """
 
     def describe(self) -> str:

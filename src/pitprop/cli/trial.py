@@ -1,0 +1,94 @@
+"""`pitprop trial`: change what you name, and see what each change does."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from pitprop._errors import PitpropError
+from pitprop.cli._app import Json, Knobs, app
+from pitprop.cli._changes import Changes
+from pitprop.cli._recipes import folder_name, pairs, reference_of
+from pitprop.cli._say import print_json, progress_bar, say
+
+
+@app.command
+def trial(
+    recipe: str,
+    /,
+    *,
+    changes: Changes | None = None,
+    factorial: Annotated[bool, Parameter(negative=())] = False,
+    resolution: Literal[4, 5] | None = None,
+    knob: Knobs = (),
+    seeds: int = 8,
+    metric: str | None = None,
+    direction: Literal["higher", "lower"] | None = None,
+    margin: float | None = None,
+    horizon: int | None = None,
+    fork_step: int = 0,
+    workers: int | None = None,
+    out: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Change one thing at a time, or several in a design, on the same seeds and batches, and say what each does.
+
+    Module paths may hold `*`, which stays between two dots.
+
+    Args:
+        recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
+        factorial: Run the changes in combination: main effects and two-way interactions.
+        resolution: Of the factorial: the smallest fraction that has it; by default all combinations.
+        seeds: Seeds of each arm, from 0 on.
+        metric: Metric that decides; by default the recipe's.
+        direction: Direction in which the metric improves; to be said for one that is not the recipe's.
+        margin: Difference that is too small to matter; by default the recipe's.
+        horizon: Steps after the fork; by default to the end of the recipe's run.
+        fork_step: Step at which the arms part.
+        workers: Processes; by default one per core.
+        out: Folder for runs and results; by default runs/NAME-trial. A second call resumes there.
+    """
+    from pitprop.trials import designs
+    from pitprop.trials import trial as trial_
+
+    changes = changes or Changes()
+    tried = changes.interventions()
+    if resolution and not factorial:
+        raise PitpropError(f"--resolution {resolution} is of a factorial.", do="add --factorial.")
+    reference = reference_of(recipe)
+    given = {
+        "--resolution": resolution,
+        "--seeds": seeds,
+        "--metric": metric,
+        "--direction": direction,
+        "--margin": margin,
+        "--horizon": horizon,
+        "--fork-step": fork_step or None,
+    }
+    command = ["pitprop", "trial", recipe, *changes.options()]
+    command += [part for option in knob for part in ("--knob", option)]
+    command += ["--factorial"] if factorial else []
+    command += [part for name, value in given.items() if value is not None for part in (name, str(value))]
+    with progress_bar(quiet=json) as progress:
+        found = trial_(
+            reference,
+            designs.factorial(tried, resolution) if factorial else tried,
+            seeds=seeds,
+            metric=metric,
+            higher_is_better=None if direction is None else direction == "higher",
+            margin=margin,
+            horizon=horizon,
+            fork_step=fork_step,
+            knobs=pairs(knob),
+            workers=workers,
+            folder=out or Path("runs") / f"{folder_name(recipe)}-trial",
+            progress=progress,
+            command=command,
+        )
+    if json:
+        print_json(found.to_dict() | {"folder": str(found.folder)})
+    else:
+        Console().print(found)
+        say(f"The report: [bold]pitprop report {found.folder}[/bold]")
+    return 0

@@ -1,0 +1,231 @@
+"""A trial of one round: arms against the control on the same seeds and batches, judged as it was planned."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pitprop._errors import PitpropError
+from pitprop.records import Comparison
+from pitprop.trials.candidates import name_of
+from pitprop.trials.designs import Factorial, effects
+from pitprop.trials.execute import make_folder, metric_of, run_plan, spec_of, write_json
+from pitprop.trials.executors import Executor, Task
+from pitprop.trials.executors.local import Local
+from pitprop.trials.interventions import Intervention, Knob
+from pitprop.trials.judge import judge, refuse_failed_control
+from pitprop.trials.knobs import knobs_to_json, make_knobs
+from pitprop.trials.load import load_recipe
+from pitprop.trials.plan import CONTROL, Arm, Plan
+from pitprop.trials.progress import Meter, OnProgress
+from pitprop.trials.proof import proved
+from pitprop.trials.recipe import Recipe
+from pitprop.trials.reference import reference_to
+from pitprop.trials.result import Trial
+from pitprop.trials.run import RunSpec, build, cached_recipe, evaluate, spec_source
+from pitprop.trials.summary import summarise
+from pitprop.trials.trial_file import failed_runs, timing
+
+Changes = Arm | Intervention | Sequence[Intervention]
+"""What `trial` takes as an arm: an arm, one change, or several changes made together."""
+
+
+def trial(
+    recipe: Recipe | str,
+    arms: Factorial | Sequence[Changes],
+    *,
+    seeds: int | Sequence[int] = 8,
+    metric: str | None = None,
+    higher_is_better: bool | None = None,
+    margin: float | None = None,
+    horizon: int | None = None,
+    fork_step: int = 0,
+    knobs: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    folder: str | Path | None = None,
+    progress: OnProgress | None = None,
+    command: Sequence[str] = (),
+) -> Trial:
+    """Change one thing at a time, or several in a design, and say what each change does.
+
+    Args:
+        recipe: A `Recipe` bound to a name in a Python file, or `file.py:attr`, or `package.module:attr`.
+        arms: Interventions (several in a sequence are made together), `Arm`s, ladders (`designs.ladder`), or a
+            `designs.factorial`.
+        seeds: How many, from 0 on, or which; the control and every arm run on all of them.
+        metric: Key of `evaluate()` that decides; default is the recipe's.
+        higher_is_better: Direction in which it improves; to be said for a metric that is not the recipe's.
+        margin: Difference that is too small to matter; default is the recipe's, for another metric 0.
+        horizon: Steps of each run after the fork; default is what the recipe's length leaves.
+        fork_step: Step at which the arms part. The fork is proved exact first.
+        knobs: Overrides of the control arm's knobs; text is read by the field's type.
+        workers: Processes of the local executor; default one per core.
+        executor: Where to run instead.
+        folder: Where everything is written; default `runs/NAME-trial`, after the recipe's file. Runs that it already
+            holds are not run again, so the same call resumes, and one with more seeds or arms adds them.
+        progress: Told how far it is.
+        command: Command line to name in the report.
+
+    Raises:
+        PitpropError: The recipe cannot be loaded, found by another process or forked; an arm cannot be applied (a path
+            that matches nothing, an unknown knob); no such metric; or the control fails at every seed.
+    """
+    start = time.monotonic()
+    reference = reference_to(recipe)
+    loaded = load_recipe(reference)
+    values = make_knobs(loaded, knobs)
+    design = None
+    if isinstance(arms, Factorial):
+        design = dataclasses.replace(arms, changes=tuple(_read(change, loaded, values) for change in arms.changes))
+        arms = design.arms
+    plan = Plan(
+        recipe=reference,
+        source=spec_source(reference),
+        knobs=knobs_to_json(values),
+        arms=tuple(_arm(arm, loaded, values) for arm in arms),
+        seeds=_seeds(seeds),
+        horizon=_horizon(loaded, horizon, fork_step),
+        fork_step=fork_step,
+        **_judged(loaded, metric, higher_is_better, margin),
+    )
+    if not plan.arms:
+        raise PitpropError("The trial has no arm.", do="give at least one intervention.")
+    folder = make_folder(folder or Path("runs") / f"{Path(reference.rpartition(':')[0]).stem}-trial")
+    meter = Meter(progress, total=(1 + len(plan.arms)) * len(plan.seeds))
+    with contextlib.ExitStack() as stack:
+        pool = executor or stack.enter_context(Local(workers, log=folder / "workers.log"))
+        meter.enter("trying out each change")
+        _rehearse(plan, pool)
+        fork = None
+        if fork_step:
+            meter.enter("proving that the fork is exact")
+            fork = proved(spec_of(plan, Arm(CONTROL), plan.seeds[0]), folder, pool)
+        meter.enter(f"running {len(plan.arms)} arms and the control on {len(plan.seeds)} seeds")
+        results = run_plan(plan, folder, executor=pool, on_run=meter.tick)
+    refuse_failed_control(results, plan.seeds)
+    comparisons = judge(plan, plan.arms, plan.seeds, results, holm=True)
+    factors: tuple[Comparison, ...] = ()
+    if design is not None:
+        outcomes = [[metric_of(results[run, seed], plan.metric) for seed in plan.seeds] for run in design.runs]
+        factors = effects(
+            design,
+            np.array(outcomes),
+            seeds=plan.seeds,
+            metric=plan.metric,
+            higher_is_better=plan.higher_is_better,
+            margin=plan.margin,
+            horizon=plan.horizon,
+            plan=plan.hash,
+        )
+    found = Trial(
+        folder=folder,
+        plan=plan,
+        comparisons=comparisons,
+        effects=factors,
+        conclusion=summarise(plan, comparisons, factors, design),
+        fork=fork,
+        failed=failed_runs(results),
+        timing=timing(results),
+        command=tuple(command),
+        wall_s=time.monotonic() - start,
+    )
+    write_json(folder / "trial.json", found.to_dict())
+    return found
+
+
+def rehearse(spec: RunSpec, seeds: Sequence[int]) -> tuple[str | None, list[str]]:
+    """Build the run of `spec` and apply its changes, without training.
+
+    Returns:
+        What a change objected to, if any; and the metrics that the recipe evaluates.
+    """
+    recipe = cached_recipe(spec.recipe)
+    try:
+        training, late = build(recipe, spec.knobs, spec.seed, spec.interventions)
+        for change in spec.interventions:
+            for seed in seeds if hasattr(change, "bind") else ():
+                change.bind(lambda _: None, seed)  # type: ignore[attr-defined]
+        metrics, _ = evaluate(training, recipe)
+        for change in late:
+            change.apply(training)
+    except PitpropError as error:
+        return str(error), []
+    return None, list(metrics)
+
+
+def _rehearse(plan: Plan, pool: Executor) -> None:
+    """Refuse a path that matches nothing, or a metric that is not there, before the first run."""
+    changes = dict.fromkeys(change for arm in plan.arms for change in arm.interventions)
+    head = {"recipe": plan.recipe, "source": plan.source, "knobs": plan.knobs, "seed": plan.seeds[0], "horizon": 0}
+    alone = [(), *((change,) for change in changes)]
+    tasks = [Task(function=rehearse, arguments=(RunSpec(**head, interventions=tried), plan.seeds)) for tried in alone]
+    for index, outcome in pool.run(tasks):
+        # What else goes wrong here goes wrong in the runs as well, and is reported with them.
+        objection, metrics = (None, [plan.metric]) if outcome.error is not None else outcome.value
+        if objection is not None:
+            what = alone[index][0].describe() if index else "the control"
+            raise PitpropError(f"This cannot be run: {what}.", means=objection)
+        if plan.metric not in metrics:
+            raise PitpropError(f"`evaluate()` returns no `{plan.metric}`, only: {', '.join(metrics)}.")
+
+
+def _arm(given: Changes, recipe: Recipe, values: Any) -> Arm:
+    changes = given.interventions if isinstance(given, Arm) else given
+    changes = tuple(changes) if isinstance(changes, Sequence) else (changes,)
+    read = tuple(_read(change, recipe, values) for change in changes)
+    return Arm(given.name if isinstance(given, Arm) else " + ".join(map(name_of, read)), read)
+
+
+def _read(change: Intervention, recipe: Recipe, values: Any) -> Intervention:
+    """`change` itself; of a knob, with its value read by the field's type."""
+    if not hasattr(change, "describe"):
+        raise PitpropError(
+            f"{change!r:.80} is no intervention.", do="give interventions, such as `Scale('cross_attn', 0.1)`."
+        )
+    if not isinstance(change, Knob):
+        return change
+    value = getattr(make_knobs(recipe, {change.name: change.value}), change.name)
+    if value == getattr(values, change.name):
+        raise PitpropError(
+            f"The knob `{change.name}` is {value!r} already.",
+            means="The arm would be another control.",
+            do="give another value, or change the control's with `knobs`.",
+        )
+    return Knob(change.name, value)
+
+
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    given = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if len(given) < 2 or len(set(given)) < len(given):
+        raise PitpropError(f"The seeds are {seeds}.", do="give at least 2, each once.")
+    return given
+
+
+def _horizon(recipe: Recipe, horizon: int | None, fork_step: int) -> int:
+    steps = recipe.steps - fork_step if horizon is None else horizon
+    if steps < 1 or fork_step < 0:
+        raise PitpropError(
+            f"A fork at step {fork_step} with {steps} steps after it.",
+            do=f"fork within the recipe's {recipe.steps} steps, or give a horizon.",
+        )
+    return steps
+
+
+def _judged(recipe: Recipe, metric: str | None, higher: bool | None, margin: float | None) -> dict[str, Any]:
+    """Metric, direction and margin."""
+    own = metric in (None, recipe.metric)
+    if not own and higher is None:
+        raise PitpropError(
+            f"The recipe does not say in which direction `{metric}` improves.",
+            do="give `higher_is_better` (on the command line `--direction higher` or `lower`).",
+        )
+    return {
+        "metric": metric or recipe.metric,
+        "higher_is_better": recipe.higher_is_better if higher is None else higher,
+        "margin": margin if margin is not None else recipe.margin if own else 0.0,
+    }
