@@ -1,6 +1,7 @@
 """Bisect, end to end, on recipes whose guilty changes are known."""
 
 import json
+import math
 
 import pytest
 
@@ -178,7 +179,10 @@ def test_a_metric_that_is_not_finite_is_a_collapse(pool, reference, tmp_path):
     found = bisect(reference("recipes_bisect", "one"), GOOD, BAD, metric="distance", folder=tmp_path, executor=pool)
     assert names(found.found.bringing) == names(found.found.curing) == [{"norm"}]
     assert found.cut != found.cut
-    assert "Without an effect, for the metric is not finite: good + norm; bad - norm." in found.statement
+    # Survival decides where the metric is not finite (docs/verdicts.md), so both are confirmed without an effect.
+    assert [c.verdict for c in found.confirm] == ["worse", "better"]
+    assert all(math.isnan(c.effect) for c in found.confirm)
+    assert "Not confirmed" not in found.statement and "Without an effect" not in found.statement
     assert found.to_dict()["cut"] == "nan"
 
 
