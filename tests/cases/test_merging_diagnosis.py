@@ -24,8 +24,11 @@ def test_the_neck_is_found_and_attention_and_gates_are_cleared(tmp_path):
     assert conclusion.cause == "the knob `bottleneck` = 'sum_tanh'"
     assert conclusion.remedy == "knob bottleneck = 'mean'"
     assert conclusion.mechanism is not None and conclusion.mechanism.startswith("saturated-units at neck.squash")
-    suspects = {"gate=pooled", "gate=elementwise", "gate=headwise", "attention=uniform", "gradient norm clipped to 1"}
-    assert suspects <= set(conclusion.exonerated)
+    # Three screening seeds leave the elementwise gate undecided; the case's own trial, on five, clears it (claim C10).
+    assert {"gate=pooled", "gate=headwise", "attention=uniform", "objective=task"} <= set(conclusion.exonerated)
+    effects = {comparison.arm: comparison.effect for comparison in found.screen}
+    assert abs(effects["gate=elementwise"]) < 0.05
+    assert conclusion.inert == ("gradient norm clipped to 1",)
     assert found.plan is not None and not any("clip=" in arm.name for arm in found.plan.arms)
     confirmed = {comparison.arm: comparison for comparison in found.confirm}
     assert confirmed["bottleneck=mean"].low > confirmed["bottleneck=mean"].margin
