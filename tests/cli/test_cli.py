@@ -168,7 +168,7 @@ OPTIONS = {
     "case": "--claims --json --out NAME",
     "check": "--json --knob --seed RECIPE",
     "detect": "--allow --fail-on --json --rule RUN",
-    "diagnose": "--json --knob --out --seeds --workers RECIPE",
+    "diagnose": "--json --knob --on --out --seeds --timeout-s --workers RECIPE",
     "explain": "--json NAME",
     "export": "--json RUN TO",
     "list": "--json WHAT",

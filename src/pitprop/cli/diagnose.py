@@ -16,7 +16,9 @@ def diagnose(
     *,
     knob: Knobs = (),
     seeds: int = 5,
+    on: str = "local",
     workers: int | None = None,
+    timeout_s: float | None = None,
     out: Path | None = None,
     json: Json = False,
 ) -> int:
@@ -28,7 +30,9 @@ def diagnose(
     Args:
         recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
         seeds: Fresh seeds of the confirming round.
-        workers: Processes; by default one per core.
+        on: local, ray (the cluster of this machine or of RAY_ADDRESS, else one started here) or ray://HOST:PORT.
+        workers: Runs at the same time; by default one per core.
+        timeout_s: Seconds after which a run is taken to hang; by default from the pace of the runs before it.
         out: Folder for traces, runs and the report; by default runs/NAME. A second call resumes there.
     """
     from pitprop import report as reports
@@ -38,7 +42,14 @@ def diagnose(
     folder = out or Path("runs") / folder_name(recipe)
     with progress_bar(quiet=json) as progress:
         diagnosis = diagnose_(
-            reference, knobs=pairs(knob), seeds=seeds, workers=workers, folder=folder, progress=progress
+            reference,
+            knobs=pairs(knob),
+            seeds=seeds,
+            on=on,
+            workers=workers,
+            timeout_s=timeout_s,
+            folder=folder,
+            progress=progress,
         )
     built = reports.build(folder)
     page = reports.write(built, folder / "report.html")

@@ -19,9 +19,9 @@ from pitprop._errors import PitpropError
 from pitprop.records import Comparison, Finding
 from pitprop.trials.candidates import USUAL, candidates
 from pitprop.trials.conclude import Conclusion, conclude, nothing_collapsed, winners
-from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spec_of
+from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spec_of, went_wrong
 from pitprop.trials.executors import Executor, Task
-from pitprop.trials.executors.local import Local
+from pitprop.trials.executors.place import open_executor
 from pitprop.trials.interventions import Intervention
 from pitprop.trials.judge import judge
 from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
@@ -62,7 +62,7 @@ class Diagnosis:
     confirm: tuple[Comparison, ...] = ()
     """The best arms against the control, on fresh seeds (95 % together, by Holm's method)."""
     failed: tuple[Mapping[str, Any], ...] = ()
-    """Runs that raised or whose process died: arm, seed, error."""
+    """Runs that raised, hung, died, or ended without a finite metric: arm, seed, error."""
     wall_s: float = math.nan
     """Seconds that the diagnosis took."""
 
@@ -74,7 +74,9 @@ def diagnose(
     seeds: int = 5,
     screen_seeds: int = 3,
     suspects: Sequence[Intervention] = (),
+    on: str = "local",
     workers: int | None = None,
+    timeout_s: float | None = None,
     executor: Executor | None = None,
     folder: str | Path,
     progress: OnProgress | None = None,
@@ -87,8 +89,8 @@ def diagnose(
         seeds: Fresh seeds of the confirming round.
         screen_seeds: Seeds of the screening round.
         suspects: Interventions to try beside the derived ones.
-        workers: Processes of the local executor; default one per core.
-        executor: Where to run instead.
+        on, workers, timeout_s: Where to run, how many at a time, and when a run hangs; see `open_executor`.
+        executor: An executor that is open already, instead.
         folder: Where everything is written. Runs that it already holds are not run again, so the same call resumes.
         progress: Told how far it is.
 
@@ -113,8 +115,8 @@ def diagnose(
     meter = Meter(progress, total=2 + _runs(guess, screen_seeds, seeds))
 
     with contextlib.ExitStack() as stack:
-        pool = executor or stack.enter_context(Local(workers, log=folder / "workers.log"))
-        legs = stack.enter_context(tempfile.TemporaryDirectory(prefix="pitprop-"))
+        pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
+        legs = stack.enter_context(tempfile.TemporaryDirectory(prefix="proof-", dir=folder))
         meter.enter("watching the control run")
         fork, first = known_proof(folder, control), Task(function=first_leg, arguments=(control, PROOF_STEPS, legs))
         (watched,), straight = watch_runs({folder: control}, pool, beside=[] if fork else [first])
@@ -168,11 +170,7 @@ def diagnose(
         fork=fork,
         screen=screen,
         confirm=confirm,
-        failed=tuple(
-            {"arm": arm, "seed": seed, "error": record["error"]}
-            for (arm, seed), record in results.items()
-            if record["status"] == "failed"
-        ),
+        failed=went_wrong(results, recipe.metric),
         wall_s=time.monotonic() - start,
     )
     write_trial(diagnosis, results, command)
