@@ -14,6 +14,7 @@ app = App(
     name="pitprop",
     help="Find out why a network's training collapsed, by controlled experiment, and prove the fix.",
     version=lambda: pitprop.__version__,
+    suppress_keyboard_interrupt=False,  # `main` says what an interrupted trial leaves
 )
 
 Json = Annotated[bool, Parameter(negative=(), help="Print one JSON document instead of text.")]

@@ -1,5 +1,7 @@
 """`pitprop diagnose`: the main job."""
 
+import contextlib
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -40,7 +42,8 @@ def diagnose(
 
     reference = reference_of(recipe)
     folder = out or Path("runs") / folder_name(recipe)
-    with progress_bar(quiet=json) as progress:
+    # What the recipe and Ray print goes to stderr: stdout is the report's alone.
+    with progress_bar(quiet=json) as progress, contextlib.redirect_stdout(sys.stderr):
         diagnosis = diagnose_(
             reference,
             knobs=pairs(knob),

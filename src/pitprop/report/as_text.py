@@ -17,6 +17,7 @@ from pitprop.report.wording import sentence, show, span
 MAX_RULES = 6
 MAX_TRIALS = 8
 MAX_NOTES = 2
+MAX_FAILED = 3
 PLOT = 19
 """Characters that an interval is drawn in."""
 WIDE = 110
@@ -45,6 +46,8 @@ def to_text(report: Report, console: Console) -> None:
         console.print(_trials(report.diagnosis, wide=console.width >= WIDE, ascii_only=console.options.ascii_only))
         if report.diagnosis.conclusion.exonerated:
             console.print(Text("exonerated: " + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
+        for line in _failed(report.diagnosis):
+            console.print(Text(line, style="yellow"))
     for note in report.unseen[:MAX_NOTES]:
         console.print(Text("note: " + note, style="yellow"))
     if report.command:
@@ -109,6 +112,16 @@ def _trials(diagnosis: Diagnosis, *, wide: bool, ascii_only: bool) -> Table:
     if len(shown) > MAX_TRIALS:
         table.add_row(Text(f"and {len(shown) - MAX_TRIALS} more", style="dim"))
     return table
+
+
+def _failed(diagnosis: Diagnosis) -> list[str]:
+    """The runs that gave no number, arm by arm."""
+    arms: dict[tuple[object, object], list[str]] = {}
+    for run in diagnosis.failed:
+        arms.setdefault((run.get("arm"), run.get("error")), []).append(str(run.get("seed")))
+    lines = [f"failed: {arm}, seed {', '.join(seeds)}: {error}" for (arm, error), seeds in arms.items()]
+    more = len(lines) - MAX_FAILED
+    return lines[:MAX_FAILED] + ([f"and {more} more failures, in the report"] if more > 0 else [])
 
 
 def draw(c: Comparison, scale: Scale, *, ascii_only: bool = False) -> str:

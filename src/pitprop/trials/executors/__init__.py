@@ -1,4 +1,4 @@
-"""Executors: where the runs of a trial are executed. One contract, `Executor`; `local` is this machine, `ray` a cluster.
+"""Executors: where the runs of a trial are executed. One contract, `Executor`; `local` is this machine, `ray` many.
 
 `place.open_executor` makes the one that a user names.
 """

@@ -16,7 +16,7 @@ TRIES = 2
 """How often a task is tried whose worker dies or hangs."""
 
 PATIENCE, FLOOR_S = 10, 60.0
-"""Without a limit of the user's, a task hangs after so many times the median of its like, and after a minute at least."""
+"""Without a limit of the user's, a task hangs after so many times the median of its like, but not in a minute."""
 
 
 def call(task: Task) -> Outcome:

@@ -1,7 +1,7 @@
 """Workers on a Ray cluster: one actor each, one CPU and one torch thread, reused from run to run.
 
-Ray places the workers and tells when one is gone; what is tried again and what hangs is decided here, as for `Local`, so
-that both executors give the same outcomes. Results come back to the driver, which alone writes records.
+Ray places the workers and tells when one is gone; what is tried again and what hangs is decided here, as for `Local`,
+so that both executors give the same outcomes. Results come back to the driver, which alone writes records.
 """
 
 import contextlib
@@ -129,7 +129,7 @@ class Ray:
         """What a worker answers, None for its first word; one that is gone is started again."""
         pending, worker.pending = worker.pending, None
         try:
-            outcome = ray.get(pending)
+            answer: Any = ray.get(pending)
         except RayTaskError as error:
             if worker.ready:
                 return Outcome(error=f"its call did not come through Ray: {error.cause!r}")
@@ -142,7 +142,7 @@ class Ray:
                     raise _unfit(error) from error
             return Outcome(error=f"its Ray worker died: {_first_line(error)}", died=True)
         worker.ready, self._false_starts = True, 0
-        return outcome
+        return answer
 
     def _start(self) -> _Worker:
         # Ray gives a worker of one CPU OMP_NUM_THREADS=1.
