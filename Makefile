@@ -29,9 +29,10 @@ docs: .venv/.dev  ## build the site from the files' own docstrings
 docs-check: .venv/.dev
 	$(BIN)/python docs/generate.py --check
 
-bench: .venv/.dev  ## overhead of watching and of storing, side by side
+bench: .venv/.dev  ## overhead of watching, of storing and of trials, side by side
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/trace_store.py
+	$(BIN)/python bench/trials.py
 
 clean:
 	rm -rf .venv site runs

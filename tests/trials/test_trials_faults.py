@@ -22,43 +22,8 @@ from pitprop.trials.run import spec_source
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+from trial_in_a_process import alive, children, runs, stamps, until  # noqa: E402
 from trial_in_a_process import plan as plan_of_the_process  # noqa: E402
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet collected does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def children(pid: int) -> list[int]:
-    """Processes whose parent is `pid`."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if parent == pid:
-            found.append(int(stat.parent.name))
-    return found
-
-
-def until(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def runs(folder: Path) -> list[Path]:
-    return sorted((folder / "runs").glob("*.json"))
-
-
-def stamps(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in runs(folder)}
 
 
 @pytest.fixture
@@ -117,7 +82,7 @@ def test_ctrl_c_leaves_a_trial_that_resumes(pool, reference, tmp_path):
         _, said = parent.communicate(timeout=30)
     assert parent.returncode == 130
     assert "the same command goes on from there" in said and "Traceback" not in said
-    assert not any(alive(pid) for pid in workers)
+    until(lambda: not any(alive(pid) for pid in workers), 10)
     assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.glob("proof-*"))
     kept = stamps(tmp_path)
     done = diagnose(recipe, knobs={"failing": "slow"}, seeds=2, folder=tmp_path, executor=pool)

@@ -6,6 +6,7 @@ so that both executors give the same outcomes. Results come back to the driver, 
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ STORE_BYTES = 128 * 2**20
 class _Remote:
     """What lives in a worker."""
 
-    def ready(self, folder: str) -> None:
+    def ready(self, folder: str, path: list[str]) -> None:
+        sys.path.extend(place for place in path if place not in sys.path)  # as in a spawned process
         import torch
 
         if not Path(folder).is_dir():
@@ -147,7 +149,7 @@ class Ray:
     def _start(self) -> _Worker:
         # Ray gives a worker of one CPU OMP_NUM_THREADS=1.
         actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Remote).remote()
-        return _Worker(actor, actor.ready.remote(str(self._folder)))
+        return _Worker(actor, actor.ready.remote(str(self._folder), sys.path))
 
     def _replace(self, gone: _Worker) -> None:
         with contextlib.suppress(RayError):
