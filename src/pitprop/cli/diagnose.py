@@ -32,7 +32,7 @@ def diagnose(
     Args:
         recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
         seeds: Fresh seeds of the confirming round.
-        on: local, ray (the cluster of this machine or of RAY_ADDRESS, else one started here) or ray://HOST:PORT.
+        on: local, ray (the cluster that RAY_ADDRESS names, else one started here) or ray://HOST:PORT.
         workers: Runs at the same time; by default one per core.
         timeout_s: Seconds after which a run is taken to hang; by default from the pace of the runs before it.
         out: Folder for traces, runs and the report; by default runs/NAME. A second call resumes there.

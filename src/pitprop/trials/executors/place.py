@@ -14,8 +14,8 @@ def open_executor(
     """The executor that `on` names, to be entered.
 
     Args:
-        on: `local`: processes of this machine. `ray`: the Ray cluster that `RAY_ADDRESS` names or that runs on this
-            machine, or else a Ray that is started here for the length of the trial. `ray://host:port`: that cluster.
+        on: `local`: processes of this machine. `ray`: the Ray that is connected to already or that `RAY_ADDRESS`
+            names, or else one that is started here for the length of the trial. `ray://host:port`: that cluster.
         workers: How many runs at the same time; default is one per core, of the machine or of the cluster.
         folder: Folder of the trial; what workers print goes to its `workers.log`.
         timeout_s: Seconds after which a run is taken to hang; default from the pace of the runs before it.

@@ -161,22 +161,17 @@ def _connect(on: str, workers: int) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    address = os.environ.get("RAY_ADDRESS") if on == "ray" else on
     try:
-        if on != "ray":
-            ray.init(address=on, **common)
-            return
-        try:
-            ray.init(address="auto", **common)
-        except ConnectionError:
-            if os.environ.get("RAY_ADDRESS"):
-                raise
+        if address:
+            ray.init(address=address, **common)
+        else:  # never the cluster that happens to run here: it may be somebody else's, or its address stale
             ray.init(
                 address="local", num_cpus=workers, include_dashboard=False, object_store_memory=STORE_BYTES, **common
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise PitpropError(
-            f"There is no Ray cluster to reach at `{os.environ.get('RAY_ADDRESS', on) if on == 'ray' else on}`: "
-            f"{_first_line(error)}",
+            f"There is no Ray cluster to reach at `{address or 'this machine'}`: {_first_line(error)}",
             do="check the address and the versions of Ray and Python on both sides; or say `local`.",
             read="docs/executors.md",
         ) from error
