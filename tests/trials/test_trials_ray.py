@@ -3,10 +3,8 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -189,32 +187,3 @@ def test_a_node_of_the_cluster_that_is_killed_costs_nothing(tmp_path):
     code = NODE_KILLED.format(here=str(HERE), folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
     assert "statuses {'done'} 16 16" in done.stdout, done.stderr
-
-
-@pytest.mark.slow
-def test_a_trial_through_the_client_of_ray(tmp_path):
-    head, client = free_port(), free_port()
-    address = ["--head", f"--port={head}", f"--ray-client-server-port={client}", "--include-dashboard=false"]
-    start = [str(Path(sys.executable).with_name("ray")), "start", *address, "--num-cpus=2", "--block"]
-    # In a folder of its own: a cluster that is noted in the common one would be found by others on this machine.
-    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": tempfile.mkdtemp(prefix="ray")}
-    with subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as ray_head:
-        try:
-            until(lambda: reachable(client))
-            script = [sys.executable, str(HERE / "trial_in_a_process.py"), str(tmp_path), f"ray://127.0.0.1:{client}"]
-            done = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
-            assert done.returncode == 0, done.stderr
-        finally:
-            ray_head.terminate()
-    assert len(runs(tmp_path)) == 16
-
-
-def free_port() -> int:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        return place.getsockname()[1]
-
-
-def reachable(port: int) -> bool:
-    with socket.socket() as place:
-        return place.connect_ex(("127.0.0.1", port)) == 0
