@@ -212,18 +212,19 @@ def test_export(collapsed_run, tmp_path, capsys):
 
 
 OPTIONS = {
-    "bisect": "--bad --budget --by-module --good --json --metric --out --workers RECIPE",
+    "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",
     "case": "--claims --diagnose --json --out NAME",
     "check": "--fail-on --json --knob --seed RECIPE",
     "detect": "--allow --fail-on --json --rule RUN",
-    "diagnose": "--json --knob --out --seeds --workers RECIPE",
+    "diagnose": "--json --knob --on --out --seeds --timeout-s --workers RECIPE",
     "explain": "--json NAME",
     "export": "--json RUN TO",
     "list": "--json WHAT",
     "report": "--allow --json --out RUN",
     "trial": "* --ablate --clip --detach --direction --factorial --fork-step --freeze --horizon --json --knob "
-    "--knob-arm --lr --margin --metric --out --precision --reinitialise --replace --reset-optimizer --resolution "
-    "--scale --seeds --shuffle-condition --stage --swap-data --uniform-attention --weight-decay --workers RECIPE",
+    "--knob-arm --lr --margin --metric --on --out --precision --reinitialise --replace --reset-optimizer "
+    "--resolution --scale --seeds --shuffle-condition --stage --swap-data --timeout-s --uniform-attention "
+    "--weight-decay --workers RECIPE",
 }
 
 
