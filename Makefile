@@ -26,9 +26,10 @@ docs: .venv/.dev  ## build the site from the files' own docstrings
 	$(BIN)/python docs/generate.py
 	$(BIN)/zensical build --strict
 
-bench: .venv/.dev  ## overhead of watching and of storing, side by side
+bench: .venv/.dev  ## overhead of watching, of storing and of trials, side by side
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/trace_store.py
+	$(BIN)/python bench/trials.py
 
 clean:
 	rm -rf .venv site runs

@@ -4,10 +4,12 @@ import json
 import sqlite3
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from pitprop.cli import app, main
+from pitprop.cli._say import progress_bar
 from pitprop.records import RUN, RunInfo
 from pitprop.trace import Writer
 
@@ -167,6 +169,23 @@ def test_an_interrupt_says_what_is_kept(monkeypatch, capsys):
     assert "goes on" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["bisect", "diagnose", "trial"])
+def test_a_place_that_is_none_is_refused(verb, tmp_path, capsys):
+    (tmp_path / "bad.toml").write_text("lr = 1.0")
+    more = {"bisect": ["--bad", str(tmp_path / "bad.toml")], "trial": ["--knob-arm", "lr=1.0"]}.get(verb, [])
+    recipe = f"{Path(__file__).parents[1] / 'trials' / 'recipes_bisect.py'}:one"
+    assert main([verb, recipe, *more, "--on", "slurm", "--out", str(tmp_path / "out")]) == 2
+    assert "`slurm` is no place to run a trial on" in capsys.readouterr().err
+    assert main([verb, recipe, *more, "--timeout-s", "0", "--out", str(tmp_path / "out")]) == 2
+    assert "give a timeout above 0" in capsys.readouterr().err
+
+
+def test_what_a_recipe_prints_is_not_in_the_answer(capsys):
+    with progress_bar(quiet=True):
+        print("hello")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_usage_errors_are_json_too(capsys):
     assert main(["detect", "--jsn", "x", "--json"]) == 2
     assert "error" in strict(capsys.readouterr().out)
@@ -212,18 +231,19 @@ def test_export(collapsed_run, tmp_path, capsys):
 
 
 OPTIONS = {
-    "bisect": "--bad --budget --by-module --good --json --metric --out --workers RECIPE",
+    "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",
     "case": "--claims --diagnose --json --out NAME",
     "check": "--fail-on --json --knob --seed RECIPE",
     "detect": "--allow --fail-on --json --rule RUN",
-    "diagnose": "--json --knob --out --seeds --workers RECIPE",
+    "diagnose": "--json --knob --on --out --seeds --timeout-s --workers RECIPE",
     "explain": "--json NAME",
     "export": "--json RUN TO",
     "list": "--json WHAT",
     "report": "--allow --json --out RUN",
     "trial": "* --ablate --clip --detach --direction --factorial --fork-step --freeze --horizon --json --knob "
-    "--knob-arm --lr --margin --metric --out --precision --reinitialise --replace --reset-optimizer --resolution "
-    "--scale --seeds --shuffle-condition --stage --swap-data --uniform-attention --weight-decay --workers RECIPE",
+    "--knob-arm --lr --margin --metric --on --out --precision --reinitialise --replace --reset-optimizer "
+    "--resolution --scale --seeds --shuffle-condition --stage --swap-data --timeout-s --uniform-attention "
+    "--weight-decay --workers RECIPE",
 }
 
 

@@ -1,6 +1,7 @@
 """Recipes of a few milliseconds whose answer is known: which knob, if any, makes every output the same."""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,8 +22,8 @@ class Knobs:
     bias: bool = True
     width: int = 8
     failing: str = ""
-    """What goes wrong: "raise", "die", "die once <file>", "nan", "short", "no metric", "pool nan"; or what `step`
-    ("None", "text") or `evaluate` ("list", "word") returns against the contract."""
+    """What goes wrong: "raise", "die", "die once <file>", "hang", "slow", "nan", "short", "no metric", "pool nan"; or
+    what `step` ("None", "text") or `evaluate` ("list", "word") returns against the contract."""
 
 
 class Pool(nn.Module):
@@ -67,6 +68,7 @@ class Regression:
         if what == "die" and not (file and Path(file).exists()):
             Path(file or os.devnull).touch()
             os._exit(9)
+        time.sleep({"hang": 600, "slow": 0.002}.get(what, 0))
         x, y = batch
         out = self.model(x)
         loss = nn.functional.mse_loss(out, y)

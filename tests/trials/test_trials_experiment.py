@@ -190,6 +190,12 @@ def test_an_arm_that_breaks_is_reported_and_the_others_stand(pool, reference, tm
     assert "failing=raise" in result.conclusion.next
 
 
+def test_an_arm_that_ends_without_a_number_is_listed(pool, reference, tmp_path):
+    result = trial(reference("recipes_tiny", "guilty"), [Knob("failing", "nan")], folder=tmp_path, executor=pool, **FEW)
+    assert [run["seed"] for run in result.failed] == [0, 1, 2]
+    assert "failed: failing=nan, seed 0, 1, 2: it ended with spread = nan; its loss was not finite" in str(result)
+
+
 @pytest.mark.parametrize(
     ("arms", "options", "match"),
     [

@@ -22,7 +22,7 @@ __all__ = ["app", "main"]
 CRASHED = 70
 """EX_SOFTWARE of sysexits.h."""
 
-RESUMABLE = ("bisect", "diagnose")
+RESUMABLE = ("bisect", "diagnose", "trial")
 """Verbs that keep what an interrupt leaves."""
 
 EXTRAS = {

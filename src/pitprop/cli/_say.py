@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,7 +36,10 @@ def _strict(value: Any) -> Any:
 
 @contextlib.contextmanager
 def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar with an estimate, on stderr; what it yields takes a `Progress`."""
+    """A progress bar with an estimate, on stderr; what it yields takes a `Progress`.
+
+    What a recipe or Ray prints meanwhile goes to stderr too: stdout is the answer's alone.
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -43,7 +47,10 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[left]}"),
     )
-    with Bar(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        Bar(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar,
+    ):
         task = bar.add_task("starting", total=None, left="")
 
         def tell(now: Progress) -> None:

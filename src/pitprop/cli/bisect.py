@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from pitprop.cli._app import FOUND, Json, app
+from pitprop.cli._app import FOUND, Json, On, Timeout, app
 from pitprop.cli._bisection import print_bisection
 from pitprop.cli._recipes import folder_name, reference_of
 from pitprop.cli._say import print_json, progress_bar
@@ -29,7 +29,9 @@ def bisect(
     by_module: Patterns = (),
     metric: str | None = None,
     budget: int = 300,
+    on: On = "local",
     workers: int | None = None,
+    timeout_s: Timeout = None,
     out: Path | None = None,
     json: Json = False,
 ) -> int:
@@ -44,7 +46,7 @@ def bisect(
         bad: TOML file with the knobs of a run that collapses.
         metric: What tells a collapse; by default the recipe's metric.
         budget: Runs in all, at most.
-        workers: Processes; by default one per core.
+        workers: Runs at the same time; by default one per core.
         out: Folder for the runs and the answer; by default runs/NAME-bisect. A second call resumes there.
     """
     from pitprop.trials import bisect as bisect_
@@ -58,7 +60,9 @@ def bisect(
             by_module=by_module,
             metric=metric,
             budget=budget,
+            on=on,
             workers=workers,
+            timeout_s=timeout_s,
             folder=out or Path("runs") / f"{folder_name(recipe)}-bisect",
             progress=progress,
         )

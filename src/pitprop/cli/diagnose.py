@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pitprop.cli._app import FOUND, Json, Knobs, app
+from pitprop.cli._app import FOUND, Json, Knobs, On, Timeout, app
 from pitprop.cli._recipes import folder_name, pairs, reference_of
 from pitprop.cli._say import progress_bar, say
 
@@ -26,7 +26,9 @@ def diagnose(
     *,
     knob: Knobs = (),
     seeds: int = SEEDS,
+    on: On = "local",
     workers: int | None = None,
+    timeout_s: Timeout = None,
     out: Path | None = None,
     json: Json = False,
 ) -> int:
@@ -38,13 +40,15 @@ def diagnose(
     Args:
         recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
         seeds: Fresh seeds of the confirming round.
-        workers: Processes; by default one per core.
+        workers: Runs at the same time; by default one per core.
         out: Folder for traces, runs and the report; by default runs/NAME. A second call resumes there.
     """
     from pitprop import report as reports
 
     folder = out or Path("runs") / folder_name(recipe)
-    collapsed, built = find_cause(reference_of(recipe), folder, pairs(knob), seeds, workers, quiet=json)
+    collapsed, built = find_cause(
+        reference_of(recipe), folder, pairs(knob), seeds, workers, on=on, timeout_s=timeout_s, quiet=json
+    )
     if json:
         print(reports.to_json(built))
     else:
@@ -60,6 +64,8 @@ def find_cause(
     seeds: int = SEEDS,
     workers: int | None = None,
     *,
+    on: str = "local",
+    timeout_s: float | None = None,
     quiet: bool,
 ) -> "tuple[bool, Report]":
     """Diagnose into `folder` behind a progress bar and write the page; whether it collapsed, and the report."""
@@ -67,7 +73,16 @@ def find_cause(
     from pitprop.trials import diagnose as diagnose_
 
     with progress_bar(quiet=quiet) as progress:
-        found = diagnose_(reference, knobs=knobs, seeds=seeds, workers=workers, folder=folder, progress=progress)
+        found = diagnose_(
+            reference,
+            knobs=knobs,
+            seeds=seeds,
+            on=on,
+            workers=workers,
+            timeout_s=timeout_s,
+            folder=folder,
+            progress=progress,
+        )
     built = reports.build(folder)
     reports.write(built, folder / PAGE)
     return found.collapsed, built

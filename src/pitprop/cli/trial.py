@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from pitprop._errors import PitpropError
-from pitprop.cli._app import Json, Knobs, app
+from pitprop.cli._app import Json, Knobs, On, Timeout, app
 from pitprop.cli._changes import Changes
 from pitprop.cli._recipes import folder_name, pairs, reference_of
 from pitprop.cli._say import print_json, progress_bar, say
@@ -28,7 +28,9 @@ def trial(
     margin: float | None = None,
     horizon: int | None = None,
     fork_step: int = 0,
+    on: On = "local",
     workers: int | None = None,
+    timeout_s: Timeout = None,
     out: Path | None = None,
     json: Json = False,
 ) -> int:
@@ -46,7 +48,7 @@ def trial(
         margin: Difference that is too small to matter; by default the recipe's.
         horizon: Steps after the fork; by default to the end of the recipe's run.
         fork_step: Step at which the arms part.
-        workers: Processes; by default one per core.
+        workers: Runs at the same time; by default one per core.
         out: Folder for runs and results; by default runs/NAME-trial. A second call resumes there.
     """
     from pitprop.trials import designs
@@ -81,7 +83,9 @@ def trial(
             horizon=horizon,
             fork_step=fork_step,
             knobs=pairs(knob),
+            on=on,
             workers=workers,
+            timeout_s=timeout_s,
             folder=out or Path("runs") / f"{folder_name(recipe)}-trial",
             progress=progress,
             command=command,

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console, Group
 from rich.padding import Padding
@@ -18,7 +18,7 @@ from pitprop.report.wording import sentence, show, span
 MAX_RULES = 6
 MAX_TRIALS = 12
 MAX_NOTES = 2
-MAX_GUARDS = 3
+MAX_FAILED, MAX_GUARDS = 3, 3
 PLOT = 19
 """Characters that an interval is drawn in."""
 WIDE, NARROW = 110, 96
@@ -49,6 +49,8 @@ def to_text(report: Report, console: Console) -> None:
         if report.diagnosis.conclusion.exonerated:
             console.print(Text("exonerated: " + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
     if report.diagnosis:
+        for line in failed_lines(report.diagnosis.failed):
+            console.print(Text(line, style="yellow"))
         console.print(_beside(report.diagnosis), style="dim")
     for note in report.unseen[:MAX_NOTES]:
         console.print(Text("note: " + note, style="yellow"))
@@ -117,6 +119,16 @@ def trials_table(trials: Sequence[Trial], *, width: int, ascii_only: bool) -> Ta
     if len(shown) > MAX_TRIALS:
         table.add_row(Text(f"and {len(shown) - MAX_TRIALS} more", style="dim"))
     return table
+
+
+def failed_lines(failed: Sequence[Mapping[str, object]]) -> list[str]:
+    """The runs that gave no number, arm by arm."""
+    arms: dict[tuple[object, object], list[str]] = {}
+    for run in failed:
+        arms.setdefault((run.get("arm"), run.get("error")), []).append(str(run.get("seed")))
+    lines = [f"failed: {arm}, seed {', '.join(seeds)}: {error}" for (arm, error), seeds in arms.items()]
+    more = len(lines) - MAX_FAILED
+    return lines[:MAX_FAILED] + ([f"and {more} more failures, in the report"] if more > 0 else [])
 
 
 def _beside(diagnosis: Diagnosis) -> Group:

@@ -21,7 +21,7 @@ from pitprop.trials.command import command
 from pitprop.trials.conclude import Conclusion, conclude, nothing_collapsed, winners
 from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spec_of
 from pitprop.trials.executors import Executor, Task
-from pitprop.trials.executors.local import Local
+from pitprop.trials.executors.place import open_executor
 from pitprop.trials.interventions import Intervention
 from pitprop.trials.judge import Guard, guard, inert, judge, refuse_failed_control
 from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
@@ -67,7 +67,7 @@ class Diagnosis:
     references: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
     """Metrics of the recipe's reference solutions, as JSON numbers."""
     failed: tuple[Mapping[str, Any], ...] = ()
-    """Runs that raised or whose process died: arm, seed, error."""
+    """Runs that raised, hung, died, or ended without a finite metric: arm, seed, error."""
     wall_s: float = math.nan
     """Seconds that the diagnosis took."""
 
@@ -79,7 +79,9 @@ def diagnose(
     seeds: int = 5,
     screen_seeds: int = SCREEN_SEEDS,
     suspects: Sequence[Intervention] = (),
+    on: str = "local",
     workers: int | None = None,
+    timeout_s: float | None = None,
     executor: Executor | None = None,
     folder: str | Path,
     progress: OnProgress | None = None,
@@ -92,8 +94,8 @@ def diagnose(
         seeds: Fresh seeds of the confirming round.
         screen_seeds: Seeds of the screening round.
         suspects: Interventions to try beside the derived ones.
-        workers: Processes of the local executor; default one per core.
-        executor: Where to run instead.
+        on, workers, timeout_s: Where to run, how many at a time, and when a run hangs; see `open_executor`.
+        executor: An executor that is open already, instead.
         folder: Where everything is written. Runs that it already holds are not run again, so the same call resumes.
         progress: Told how far it is.
 
@@ -119,7 +121,7 @@ def diagnose(
     meter = Meter(progress, total=2 + _runs(guess, screen_seeds, seeds))
 
     with contextlib.ExitStack() as stack:
-        pool = executor or stack.enter_context(Local(workers, log=folder / "workers.log"))
+        pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
         meter.enter("watching the control run")
         references = _references(control, folder, pool) if recipe.references else {}
         control, watched, watched_seeds = watch_control(
@@ -202,7 +204,7 @@ def diagnose(
         confirm=confirm,
         guards=guards,
         references=references,
-        failed=failed_runs(results),
+        failed=failed_runs(results, recipe.metric),
         wall_s=time.monotonic() - start,
     )
     write_trial(diagnosis, results, again)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.trials.executors import Executor, Outcome, Task
-from pitprop.trials.executors.local import Local
+from pitprop.trials.executors.place import open_executor
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.run import RunSpec, train_run
 
@@ -24,7 +24,9 @@ def run_plan(
     plan: Plan,
     folder: str | Path,
     *,
+    on: str = "local",
     workers: int | None = None,
+    timeout_s: float | None = None,
     executor: Executor | None = None,
     on_run: Callable[[], None] | None = None,
 ) -> Results:
@@ -33,8 +35,8 @@ def run_plan(
     Args:
         plan: What to run; it is in `folder/plan.json` before the first run starts.
         folder: Gets `plan.json`, `runs/<address>.json`, `forks/` and `workers.log`.
-        workers: Processes, for the local executor; default one per core.
-        executor: Where to run; default is a local pool for the length of this call.
+        on, workers, timeout_s: Where to run, how many at a time, and when a run hangs; see `open_executor`.
+        executor: An executor that is open already, instead.
         on_run: Called after each run that is new or known.
 
     Returns:
@@ -44,7 +46,7 @@ def run_plan(
     write_json(folder / "plan.json", plan.to_dict() | {"hash": plan.hash})
     with contextlib.ExitStack() as stack:
         if executor is None:
-            executor = stack.enter_context(Local(workers, log=folder / "workers.log"))
+            executor = stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
         return run_arms(plan, plan.arms, plan.seeds, folder, executor, on_run)
 
 
@@ -59,8 +61,8 @@ def run_arms(
     """Run the control and `arms` on `seeds`; what `folder/runs` already holds is not run again.
 
     Returns:
-        A record for each (arm, seed). A run that raised, or whose process died, has status "failed" and its error; it
-        is tried again when the plan is run again.
+        A record for each (arm, seed). A run that raised, hung, or whose process died has status "failed" and its
+        error; it is tried again when the plan is run again.
     """
     specs = {(arm.name, seed): spec_of(plan, arm, seed) for arm in (Arm(CONTROL), *arms) for seed in seeds}
     records = run_specs(list(specs.values()), folder, executor, on_run)
@@ -118,8 +120,8 @@ def metric_of(record: Mapping[str, Any], metric: str) -> float:
 
 
 def make_folder(folder: str | Path) -> Path:
-    """`folder` with its `runs`, made where missing."""
-    folder = Path(folder)
+    """`folder` with its `runs`, made where missing; absolute, since workers may live in another one."""
+    folder = Path(folder).resolve()
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -130,10 +132,26 @@ def make_folder(folder: str | Path) -> Path:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write `data` whole or not at all."""
+    """Write `data` whole or not at all; once this has returned, it survives the death of process and machine.
+
+    Raises:
+        PitpropError: The disk is full, or refuses otherwise.
+    """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(data, indent=1, allow_nan=False))
-    os.replace(part, path)
+    try:
+        with part.open("w") as file:
+            json.dump(data, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise PitpropError(
+            f"`{path}` cannot be written: {error.strerror}.",
+            means="What was written before is whole and kept; nothing is half-written.",
+            do="make room there and start the same again; it goes on from what is kept.",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

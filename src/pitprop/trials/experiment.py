@@ -15,7 +15,7 @@ from pitprop.trials.candidates import name_of
 from pitprop.trials.designs import Factorial, effects
 from pitprop.trials.execute import make_folder, metric_of, run_plan, spec_of, write_json
 from pitprop.trials.executors import Executor, Task
-from pitprop.trials.executors.local import Local
+from pitprop.trials.executors.place import open_executor
 from pitprop.trials.interventions import Intervention, Knob
 from pitprop.trials.judge import judge, refuse_failed_control
 from pitprop.trials.knobs import knobs_to_json, make_knobs
@@ -45,7 +45,9 @@ def trial(
     horizon: int | None = None,
     fork_step: int = 0,
     knobs: Mapping[str, Any] | None = None,
+    on: str = "local",
     workers: int | None = None,
+    timeout_s: float | None = None,
     executor: Executor | None = None,
     folder: str | Path | None = None,
     progress: OnProgress | None = None,
@@ -64,8 +66,8 @@ def trial(
         horizon: Steps of each run after the fork; default is what the recipe's length leaves.
         fork_step: Step at which the arms part. The fork is proved exact first.
         knobs: Overrides of the control arm's knobs; text is read by the field's type.
-        workers: Processes of the local executor; default one per core.
-        executor: Where to run instead.
+        on, workers, timeout_s: Where to run, how many at a time, and when a run hangs; see `open_executor`.
+        executor: An executor that is open already, instead.
         folder: Where everything is written; default `runs/NAME-trial`, after the recipe's file. Runs that it already
             holds are not run again, so the same call resumes, and one with more seeds or arms adds them.
         progress: Told how far it is.
@@ -98,7 +100,7 @@ def trial(
     folder = make_folder(folder or Path("runs") / f"{Path(reference.rpartition(':')[0]).stem}-trial")
     meter = Meter(progress, total=(1 + len(plan.arms)) * len(plan.seeds))
     with contextlib.ExitStack() as stack:
-        pool = executor or stack.enter_context(Local(workers, log=folder / "workers.log"))
+        pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
         meter.enter("trying out each change")
         _rehearse(plan, pool)
         fork = None
@@ -129,7 +131,7 @@ def trial(
         effects=factors,
         conclusion=summarise(plan, comparisons, factors, design),
         fork=fork,
-        failed=failed_runs(results),
+        failed=failed_runs(results, plan.metric),
         timing=timing(results),
         command=tuple(command),
         wall_s=time.monotonic() - start,

@@ -61,8 +61,11 @@ def save(snapshot: dict[str, Any], path: Path) -> None:
     """Write `snapshot` to `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    torch.save(snapshot, part)
-    os.replace(part, path)
+    try:
+        torch.save(snapshot, part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)  # a full disk leaves nothing half-written
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -58,9 +58,12 @@ def prove_exact(
         return prove(spec, pool, log=log)
 
 
-def prove(spec: RunSpec, executor: Executor, *, log: Path | None = None) -> ForkProof:
-    """Prove the fork of `spec` over its horizon; the whole run goes to `executor`. See `prove_exact`."""
-    with tempfile.TemporaryDirectory(prefix="pitprop-") as folder:
+def prove(spec: RunSpec, executor: Executor, *, place: Path | None = None, log: Path | None = None) -> ForkProof:
+    """Prove the fork of `spec` over its horizon; the whole run goes to `executor`. See `prove_exact`.
+
+    Snapshots lie in `place`, which the machine of the run must see as well; default is the system's temporary folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="proof-", dir=place) as folder:
         ((_, straight),) = executor.run([Task(function=first_leg, arguments=(spec, folder))])
         if straight.error is not None:
             raise PitpropError(straight.error)
@@ -118,7 +121,7 @@ def proved(spec: RunSpec, folder: Path, executor: Executor) -> ForkProof:
     """The proof of the fork of `spec`: the one that `folder` holds, or a new one, which is kept there."""
     proof = known_proof(folder, spec)
     if proof is None:
-        proof = prove(spec, executor, log=folder / "workers.log")
+        proof = prove(spec, executor, place=folder, log=folder / "workers.log")
         keep_proof(folder, spec, proof)
     return proof
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pitprop.records import Comparison
 from pitprop.report.as_cell import to_cell
-from pitprop.report.as_text import trials_table
+from pitprop.report.as_text import failed_lines, trials_table
 from pitprop.report.value import Trial as Shown
 from pitprop.trials.conclude import Conclusion
 from pitprop.trials.plan import Plan
@@ -37,7 +37,7 @@ class Trial:
     fork: ForkProof | None = None
     """Proof that the recipe can be forked; None for a trial from step 0."""
     failed: tuple[Mapping[str, Any], ...] = ()
-    """Runs that raised or whose process died: arm, seed, error."""
+    """Runs that raised, hung, died, or ended without a finite metric: arm, seed, error."""
     timing: Mapping[str, float] = field(default_factory=dict)
     """Runs, seconds of training per run, milliseconds of engine per run."""
     command: tuple[str, ...] = ()
@@ -83,5 +83,8 @@ class Trial:
         return to_cell(self.conclusion.statement, self.rounds, self._remarks())
 
     def _remarks(self) -> list[str]:
-        failed = [f"failed: {run['arm']}, seed {run['seed']}: {run['error']}" for run in self.failed]
-        return [*failed, *([self.conclusion.next] if self.conclusion.next else []), f"folder: {self.folder}"]
+        return [
+            *failed_lines(self.failed),
+            *([self.conclusion.next] if self.conclusion.next else []),
+            f"folder: {self.folder}",
+        ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pitprop.records import Comparison
 from pitprop.trials.conclude import Conclusion
-from pitprop.trials.execute import Results, write_json
+from pitprop.trials.execute import Results, metric_of, write_json
 from pitprop.trials.plan import Plan
 from pitprop.trials.proof import ForkProof
 from pitprop.trials.run import to_json_number
@@ -78,13 +78,18 @@ def timing(results: Results) -> dict[str, float]:
     }
 
 
-def failed_runs(results: Results) -> tuple[dict[str, Any], ...]:
-    """Runs that raised or whose process died: arm, seed, error."""
+def failed_runs(results: Results, metric: str) -> tuple[dict[str, Any], ...]:
+    """Runs that gave no number to compare, with the reason: arm, seed, error."""
     return tuple(
-        {"arm": arm, "seed": seed, "error": record["error"]}
+        {"arm": arm, "seed": seed, "error": record["error"] or _not_finite(record, metric)}
         for (arm, seed), record in results.items()
-        if record["status"] == "failed"
+        if not math.isfinite(metric_of(record, metric))
     )
+
+
+def _not_finite(record: Mapping[str, Any], metric: str) -> str:
+    since = "" if record["diverged"] is None else f"; its loss was not finite from step {record['diverged']} on"
+    return f"it ended with {metric} = {record['metrics'][metric]}{since}"
 
 
 def _json(value: Any) -> Any:

@@ -25,7 +25,7 @@ from pitprop.trials.bisection.search import search
 from pitprop.trials.bisection.sequential import SequentialTest
 from pitprop.trials.execute import make_folder, write_json
 from pitprop.trials.executors import Executor
-from pitprop.trials.executors.local import Local
+from pitprop.trials.executors.place import open_executor
 from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import content_hash
 from pitprop.trials.progress import Meter, OnProgress
@@ -43,7 +43,9 @@ def bisect(
     by_module: Sequence[str] = (),
     metric: str | None = None,
     budget: int = BUDGET,
+    on: str = "local",
     workers: int | None = None,
+    timeout_s: float | None = None,
     executor: Executor | None = None,
     folder: str | Path,
     progress: OnProgress | None = None,
@@ -58,8 +60,8 @@ def bisect(
         metric: Key of `evaluate()`; default is the recipe's. Another one improves in the direction from bad to good,
             and has no margin.
         budget: Runs in all, the end points' and the confirming ones included.
-        workers: Processes of the local executor; default one per core.
-        executor: Where to run instead.
+        on, workers, timeout_s: Where to run, how many at a time, and when a run hangs; see `open_executor`.
+        executor: An executor that is open already, instead.
         folder: Where everything is written; a second call goes on there.
         progress: Told how far it is.
 
@@ -89,7 +91,7 @@ def bisect(
     folder = make_folder(folder)
 
     with contextlib.ExitStack() as stack:
-        pool = executor or stack.enter_context(Local(workers, log=folder / "workers.log"))
+        pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
         changes = changes or module_changes(recipe, base, by_module, bad, pool)
         plan = _plan(changes, metric or recipe.metric, budget)
         write_json(folder / "plan.json", plan)

@@ -1,4 +1,7 @@
-"""Executors: where the runs of a trial are executed. One contract, `Executor`; `local` is this machine."""
+"""Executors: where the runs of a trial are executed. One contract, `Executor`; `local` is this machine, `ray` many.
+
+`place.open_executor` makes the one that a user names.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

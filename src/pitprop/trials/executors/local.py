@@ -1,8 +1,8 @@
 """Spawned processes of this machine, one torch thread each, reused from run to run.
 
 `concurrent.futures` gives up the whole pool when one worker dies, so this is a small pool of its own: one pipe per
-worker; a worker that dies is started again and its task tried once more. With more compute threads than cores OpenMP's
-threads spin while they wait for one another, hence one thread.
+worker; a worker that dies or hangs is started again and its task tried once more, and all of them die with their
+parent. With more compute threads than cores OpenMP's threads spin while they wait for one another, hence one thread.
 """
 
 import contextlib
@@ -10,8 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
-import traceback
-from collections import deque
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -21,10 +20,9 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.trials.executors import Outcome, Task
+from pitprop.trials.executors._attempts import Attempts, Job, Patience, call
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-TRIES = 2
-"""How often a task is tried whose worker dies."""
 
 
 def cores() -> int:
@@ -37,8 +35,7 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     ready: bool = False
-    task: tuple[int, int] | None = None
-    """Which call of `run`, and which of its tasks."""
+    job: Job | None = None
 
 
 class Local:
@@ -47,13 +44,15 @@ class Local:
     Args:
         workers: Processes; default is the number of cores this process may use.
         log: File that takes what the workers print; None leaves it on the terminal.
+        timeout_s: Seconds after which a task is taken to hang; default from the pace of its like, see `Patience`.
     """
 
-    def __init__(self, workers: int | None = None, *, log: Path | None = None):
+    def __init__(self, workers: int | None = None, *, log: Path | None = None, timeout_s: float | None = None):
         if workers is not None and workers < 1:
             raise PitpropError(f"{workers} workers cannot run anything.", do="give at least 1.")
         self.workers = workers or cores()
         self._log = log
+        self._patience = Patience(timeout_s)
         self._pool: list[_Worker] = []
         self._calls = 0
 
@@ -79,43 +78,46 @@ class Local:
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Outcomes as they arrive; see `Executor.run`."""
         self._calls += 1
-        call = self._calls
-        waiting = deque(range(len(tasks)))
-        tries = dict.fromkeys(waiting, 0)
-        left = len(tasks)
-        while left:
+        attempts = Attempts(self._calls, tasks)
+        while attempts.left:
             for worker in self._pool:
-                if worker.ready and worker.task is None and waiting:
-                    worker.task = (call, waiting.popleft())
-                    tries[worker.task[1]] += 1
+                if worker.ready and worker.job is None and attempts.waiting:
+                    worker.job = attempts.take()
                     with contextlib.suppress(OSError):  # it died while idle: found below, by its closed pipe
-                        worker.pipe.send((worker.task, tasks[worker.task[1]]))
-            for pipe in wait([worker.pipe for worker in self._pool]):
-                worker = next(w for w in self._pool if w.pipe is pipe)
-                task, outcome = self._hear(worker)
-                # An earlier call may have been left in the middle; what its tasks became is nobody's business any more.
-                if task is None or task[0] != call:
-                    continue
-                index = task[1]
-                if outcome.died and tries[index] < TRIES:
-                    waiting.appendleft(index)
-                    continue
-                left -= 1
-                yield index, outcome
+                        worker.pipe.send(worker.job.task)
+            for job, outcome in self._news():
+                if attempts.settle(job, outcome):
+                    yield job.index, outcome
 
-    def _hear(self, worker: _Worker) -> tuple[tuple[int, int] | None, Outcome]:
-        """Which task of a worker is over, if any, and its outcome; a worker that died is started again."""
-        task = worker.task
+    def _news(self) -> Iterator[tuple[Job, Outcome]]:
+        """Wait until a worker says something or hangs; the jobs that are over by then."""
+        patience = self._patience.left(worker.job for worker in self._pool if worker.job)
+        heard = wait([worker.pipe for worker in self._pool], patience)
+        for worker in list(self._pool):
+            job = worker.job
+            if worker.pipe in heard:
+                outcome = self._hear(worker)
+            else:
+                outcome = self._patience.hung(job) if job else None
+                if outcome is not None:
+                    worker.process.kill()
+                    self._replace(worker)
+            if outcome is None or job is None:
+                continue
+            worker.job = None
+            self._patience.learn(job, outcome)
+            yield job, outcome
+
+    def _hear(self, worker: _Worker) -> Outcome | None:
+        """What a worker has to say, None for its first word; one that died is started again."""
         try:
-            message = worker.pipe.recv()
+            outcome = worker.pipe.recv()
         except (EOFError, OSError):
             code = self._replace(worker)
-            return task, Outcome(error=f"its process died (exit code {code})", died=True)
-        if message is None:  # its first word: it has started
-            worker.ready = True
-            return None, Outcome()
-        worker.task = None
-        return message
+            name = f", {signal.strsignal(-code)}" if code and code < 0 else ""
+            return Outcome(error=f"its process died (exit code {code}{name})", died=True)
+        worker.ready = True
+        return outcome
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
@@ -149,30 +151,28 @@ class Local:
 def _work(pipe: Connection, log: str | None) -> None:
     """What a worker does: one task after another, until it is told to stop or its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     if log is not None:
-        _print_to(log)
+        print_to(log)
     import torch
 
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone, and nobody waits for the result
         pipe.send(None)
-        while (message := pipe.recv()) is not None:
-            which, task = message
-            pipe.send((which, _try(task)))
+        while (task := pipe.recv()) is not None:
+            pipe.send(call(task))
 
 
-def _try(task: Task) -> Outcome:
-    try:
-        return Outcome(value=task.function(*task.arguments))
-    except PitpropError as error:
-        return Outcome(error=str(error))
-    except Exception as error:
-        traceback.print_exc()  # in full into the log; the one line below is for the table
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        return Outcome(error=f"{type(error).__name__}: {error} (at {frame.filename}:{frame.lineno})")
+def _die_with_parent() -> None:
+    """A closed pipe is only noticed between two tasks; a task may take hours, or hang."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
-def _print_to(log: str) -> None:
+def print_to(log: str) -> None:
+    """Send what this process prints, also from below Python, to the end of the file `log`."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     sys.stdout.flush()
     os.dup2(file, 1)

@@ -1,0 +1,192 @@
+"""Workers on a Ray cluster: one actor each, one CPU and one torch thread, reused from run to run.
+
+Ray places the workers and tells when one is gone; what is tried again and what hangs is decided here, as for `Local`,
+so that both executors give the same outcomes. Results come back to the driver, which alone writes records.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from pitprop._errors import PitpropError
+from pitprop.trials.executors import Outcome, Task
+from pitprop.trials.executors._attempts import TRIES, Attempts, Job, Patience, call
+from pitprop.trials.executors.local import cores, print_to
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""Nothing is sent to anyone; and a worker that asks Ray for no GPU still sees its machine's, as a local one does."""
+
+STORE_BYTES = 128 * 2**20
+"""Object store of a Ray started here; what travels is a few kilobytes per run."""
+
+
+class _Remote:
+    """What lives in a worker."""
+
+    def ready(self, folder: str, path: list[str]) -> None:
+        sys.path.extend(place for place in path if place not in sys.path)  # as in a spawned process
+        import torch
+
+        if not Path(folder).is_dir():
+            raise PitpropError(
+                f"There is no folder `{folder}` on the machine {os.uname().nodename} of the Ray cluster.",
+                means="Traces and forks are written where a run happens, and read by the others.",
+                do="give a folder on a file system that all machines share.",
+                read="docs/executors.md",
+            )
+        print_to(str(Path(folder, "workers.log")))
+        torch.set_num_threads(1)
+
+    def call(self, task: Task) -> Outcome:
+        return call(task)
+
+
+@dataclass(eq=False)
+class _Worker:
+    actor: Any
+    pending: Any
+    """Reference to what the actor is asked for now; None while it is idle."""
+    ready: bool = False
+    job: Job | None = None
+
+
+class Ray:
+    """A pool of Ray actors; a context manager. A Ray that is already connected to is used, and left as it was.
+
+    Args:
+        on: `ray` or `ray://host:port`, as for `open_executor`.
+        workers: Actors; default is the number of CPUs of the cluster.
+        folder: Folder of the trial, on a file system that all machines of the cluster share.
+        timeout_s: Seconds after which a task is taken to hang; default from the pace of its like, see `Patience`.
+
+    Raises:
+        PitpropError: On entering: there is no such cluster.
+    """
+
+    def __init__(self, on: str = "ray", workers: int | None = None, *, folder: Path, timeout_s: float | None = None):
+        if workers is not None and workers < 1:
+            raise PitpropError(f"{workers} workers cannot run anything.", do="give at least 1.")
+        self.workers = workers or 0
+        self._on, self._folder = on, folder.resolve()
+        self._patience = Patience(timeout_s)
+        self._pool: list[_Worker] = []
+        self._calls = self._false_starts = 0
+        self._disconnect = False
+
+    def __enter__(self) -> "Ray":
+        if not ray.is_initialized():
+            _connect(self._on, self.workers or cores())
+            self._disconnect = True
+        self.workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._pool = [self._start() for _ in range(self.workers)]
+        return self
+
+    def __exit__(self, *_) -> None:
+        for worker in self._pool:
+            ray.kill(worker.actor)
+        self._pool = []
+        if self._disconnect:
+            ray.shutdown()
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        """Outcomes as they arrive; see `Executor.run`."""
+        self._calls += 1
+        attempts = Attempts(self._calls, tasks)
+        while attempts.left:
+            for worker in self._pool:
+                if worker.ready and worker.job is None and attempts.waiting:
+                    worker.job = attempts.take()
+                    worker.pending = worker.actor.call.remote(worker.job.task)
+            for job, outcome in self._news():
+                if attempts.settle(job, outcome):
+                    yield job.index, outcome
+
+    def _news(self) -> Iterator[tuple[Job, Outcome]]:
+        """Wait until a worker answers or hangs; the jobs that are over by then."""
+        patience = self._patience.left(worker.job for worker in self._pool if worker.job)
+        pending = [worker.pending for worker in self._pool if worker.pending is not None]
+        heard, _ = ray.wait(pending, timeout=patience)
+        for worker in list(self._pool):
+            job = worker.job
+            if worker.pending in heard:
+                outcome = self._hear(worker)
+            else:
+                outcome = self._patience.hung(job) if job else None
+                if outcome is not None:
+                    self._replace(worker)
+            if outcome is None or job is None:
+                continue
+            worker.job = None
+            self._patience.learn(job, outcome)
+            yield job, outcome
+
+    def _hear(self, worker: _Worker) -> Outcome | None:
+        """What a worker answers, None for its first word; one that is gone is started again."""
+        pending, worker.pending = worker.pending, None
+        try:
+            answer: Any = ray.get(pending)
+        except RayTaskError as error:
+            if worker.ready:
+                return Outcome(error=f"its call did not come through Ray: {error.cause!r}")
+            raise _unfit(error.cause) from error
+        except RayError as error:
+            self._replace(worker)
+            if not worker.ready:
+                self._false_starts += 1
+                if self._false_starts >= TRIES * self.workers:
+                    raise _unfit(error) from error
+            return Outcome(error=f"its Ray worker died: {_first_line(error)}", died=True)
+        worker.ready, self._false_starts = True, 0
+        return answer
+
+    def _start(self) -> _Worker:
+        # Ray gives a worker of one CPU OMP_NUM_THREADS=1.
+        actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Remote).remote()
+        return _Worker(actor, actor.ready.remote(str(self._folder), sys.path))
+
+    def _replace(self, gone: _Worker) -> None:
+        with contextlib.suppress(RayError):
+            ray.kill(gone.actor)
+        self._pool[self._pool.index(gone)] = self._start()
+
+
+def _connect(on: str, workers: int) -> None:
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    address = os.environ.get("RAY_ADDRESS") if on == "ray" else on
+    try:
+        if address:
+            ray.init(address=address, **common)
+        else:  # never the cluster that happens to run here: it may be somebody else's, or its address stale
+            ray.init(
+                address="local", num_cpus=workers, include_dashboard=False, object_store_memory=STORE_BYTES, **common
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise PitpropError(
+            f"There is no Ray cluster to reach at `{address or 'this machine'}`: {_first_line(error)}",
+            do="check the address and the versions of Ray and Python on both sides; or say `local`.",
+            read="docs/executors.md",
+        ) from error
+
+
+def _unfit(error: Exception) -> PitpropError:
+    if isinstance(error, PitpropError):
+        return error
+    return PitpropError(
+        f"A worker of the Ray cluster could not start: {type(error).__name__}: {_first_line(error)}",
+        means="Every machine of the cluster needs pitprop, torch and the recipe, in the same versions.",
+        do="install them there, or send them with a runtime environment.",
+        read="docs/executors.md",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
