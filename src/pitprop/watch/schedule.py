@@ -92,6 +92,13 @@ class Schedule:
         self.num_steps += 1
         self.num_sampled += self._sampling
 
+    def affords(self, seconds: float) -> bool:
+        """Whether further work of `seconds` between two steps fits into half of the budget; the rest is to measure."""
+        if self.budget is None:
+            return True
+        spent = self.own_s + self.num_sampled * (self.surplus_s or 0.0)
+        return spent + seconds <= 0.5 * self.budget * max(self._mark - self._started, HORIZON_S)
+
     @property
     def surplus_s(self) -> float | None:
         """Seconds that measuring adds inside a step; None while too few steps of either kind are known."""

@@ -23,6 +23,7 @@ from pitprop.trace.writer import Exist
 from pitprop.watch._console import Voice
 from pitprop.watch.coverage import notes_on
 from pitprop.watch.schedule import Schedule
+from pitprop.watch.snapshots import Keeper, Snapshots
 
 FLUSH = 50
 """Steps whose logged numbers may wait on the device for their move to the host."""
@@ -61,6 +62,7 @@ class Watch:
         seed: int | None = None,
         exist: Exist = "refuse",
         quiet: bool = False,
+        snapshots: Snapshots | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
         self.findings: list[Finding] = []
@@ -72,6 +74,9 @@ class Watch:
         self._config, self._seed = config, seed
         self._exist: Exist = exist
         self._voice = Voice(quiet=quiet)
+        self._snapshots, self._snapshot_s = snapshots, 0.0
+        self._keeper: Keeper | None = None
+        self._past: list[Finding] = []
         self._writer: Writer | None = None
         self._state: Literal["new", "open", "closed"] = "new"
         self._running = _Step(0, False)
@@ -166,12 +171,16 @@ class Watch:
         try:
             if self._writer.last_step is not None:
                 self._running.number = self._replay() + 1
+            if self._snapshots is not None:
+                fresh = self._exist == "replace"
+                self._keeper = Keeper(self.folder, self._snapshots, self._edge.write_state, fresh=fresh)
             self._edge.attach()
         except BaseException:
             self._writer.close()
             raise
         self._state = "open"
         with self._working():
+            self._snapshot(self._running.number)
             self._begin_step(self._running.number)
         return self
 
@@ -184,6 +193,8 @@ class Watch:
                 if step is not None:
                     self._settle(step)
             self._flush()
+        if kind is None:
+            self._snapshot(self.step, last=True)
         notes = self._notes()
         with self._contained("close"):
             self._describe(notes)
@@ -220,7 +231,19 @@ class Watch:
         if self._log_comes_after and not any(self._log_comes_after.values()):
             self._settle(step)
             self._ended = None
+        self._snapshot(step.number + 1)
         self._begin_step(step.number + 1)
+
+    def _snapshot(self, step: int, *, last: bool = False) -> None:
+        """Take a snapshot after `step` steps, if one is due and its time fits into the budget, or at the end."""
+        keeper, clock = self._keeper, self._schedule.clock
+        if keeper is None or not (last or (keeper.due(step) and self._schedule.affords(self._snapshot_s))):
+            return
+        begin = clock()
+        with self._contained("snapshot"):
+            keeper.take(step, [*self._past, *self.findings], self._edge.state_bytes())
+            self._list_snapshots()
+        self._snapshot_s = clock() - begin
 
     def _spoken_of(self, name: str, *, learn: bool = False) -> _Step:
         """The step that a call of `log` speaks of: the one whose forward pass was seen last.
@@ -273,7 +296,7 @@ class Watch:
         """Bring the detector to where a resumed run stopped; the last step that is in the trace."""
         with Reader(self.folder) as reader:
             for row in reader.rows():
-                self._detector.update(row)
+                self._past += self._detector.update(row)
             return reader.last_step if reader.last_step is not None else -1
 
     # -- what is said --------------------------------------------------------------------------------------------
@@ -307,8 +330,13 @@ class Watch:
     def _describe(self, notes: Sequence[str]) -> None:
         if self._writer is not None:
             self._writer.set_meta("schedule", self._schedule.describe())
+            self._list_snapshots()
             internal = [finding.message for finding in self.findings if finding.rule == INTERNAL]
             self._writer.set_meta("coverage", {**self._edge.coverage(), "notes": [*notes, *internal]})
+
+    def _list_snapshots(self) -> None:
+        if self._keeper is not None and self._writer is not None:
+            self._writer.set_meta("snapshots", self._keeper.describe([*self._past, *self.findings]))
 
     def _say_goodbye(self, notes: Sequence[str]) -> None:
         schedule = self._schedule
