@@ -15,6 +15,7 @@ _LAZY = {
     "detect": "pitprop.rules",
     "Recipe": "pitprop.trials.recipe",
     "diagnose": "pitprop.trials",
+    "rescue": "pitprop.trials",
 }
 """Public name -> the module that holds it."""
 
@@ -28,6 +29,7 @@ __all__ = [
     "RunInfo",
     "detect",
     "diagnose",
+    "rescue",
     "watch",
 ]
 

@@ -173,6 +173,7 @@ OPTIONS = {
     "export": "--json RUN TO",
     "list": "--json WHAT",
     "report": "--allow --json --out RUN",
+    "rescue": "--json --knob --out --run --seeds --workers CHECKPOINT RECIPE",
 }
 
 

@@ -1,6 +1,7 @@
 """Snapshots: they change nothing, load without executing anything, keep the budget and always hold the last good."""
 
 import errno
+import itertools
 import math
 import random
 import subprocess
@@ -181,7 +182,7 @@ def test_thinning_keeps_the_budget_the_newest_and_the_last_good(size, onset, del
             assert known_good is None or known_good in steps
     assert list(taken(folder)) == keeper.describe(findings)["steps"]
     if onset is None and size >= 8:  # what is left is spread over the whole run
-        gaps = [math.log((b + 1) / (a + 1)) for a, b in zip(steps, steps[1:], strict=False)]
+        gaps = [math.log((b + 1) / (a + 1)) for a, b in itertools.pairwise(steps)]
         assert max(gaps) <= 4 * math.log(2001) / min(size, len(steps))
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from pitprop._errors import USAGE, PitpropError
-from pitprop.cli import catalogue, diagnose, models, traces  # noqa: F401 (they register their verbs)
+from pitprop.cli import catalogue, diagnose, models, rescue, traces  # noqa: F401 (they register their verbs)
 from pitprop.cli._app import INTERRUPTED, app
 from pitprop.cli._say import escape, print_json
 

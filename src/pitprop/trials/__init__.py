@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pitprop.trials.plan import Arm, Plan
     from pitprop.trials.proof import ForkProof, prove_exact
     from pitprop.trials.recipe import Recipe, Training
+    from pitprop.trials.recovery import Rescue, rescue
 
 _WHERE = {
     "Arm": "plan",
@@ -25,11 +26,13 @@ _WHERE = {
     "Intervention": "interventions",
     "Plan": "plan",
     "Recipe": "recipe",
+    "Rescue": "recovery",
     "Training": "recipe",
     "compare": "comparison",
     "diagnose": "diagnosis",
     "load_recipe": "load",
     "prove_exact": "proof",
+    "rescue": "recovery",
     "run_plan": "execute",
 }
 
@@ -41,11 +44,13 @@ __all__ = [
     "Intervention",
     "Plan",
     "Recipe",
+    "Rescue",
     "Training",
     "compare",
     "diagnose",
     "load_recipe",
     "prove_exact",
+    "rescue",
     "run_plan",
 ]
 

@@ -10,9 +10,10 @@ from pitprop.trials.run import to_json_number
 
 if TYPE_CHECKING:
     from pitprop.trials.diagnosis import Diagnosis
+    from pitprop.trials.recovery import Rescue
 
 
-def write_trial(diagnosis: "Diagnosis", results: Results, command: Sequence[str]) -> None:
+def write_trial(diagnosis: "Diagnosis | Rescue", results: Results, command: Sequence[str]) -> None:
     """Write `diagnosis` to its folder.
 
     Args:
