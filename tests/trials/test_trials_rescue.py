@@ -178,34 +178,28 @@ def test_a_checkpoint_with_its_run_can_roll_back(drifted, reference, tmp_path):
     assert origin.findings
 
 
-def test_where_nothing_helps_nothing_is_written(pool, reference, tmp_path):
+def test_where_nothing_helps_nothing_is_written_and_an_arm_that_raises_is_told(pool, reference, tmp_path):
     run = collapse(tmp_path / "run", recipes_rescue.Regression(0, recipes_rescue.Lost()))
     result = rescue(
-        run, reference("recipes_rescue", "lost"), folder=tmp_path / "out", executor=pool, seeds=2, screen_seeds=2
+        run,
+        reference("recipes_rescue", "lost"),
+        folder=tmp_path / "out",
+        executor=pool,
+        seeds=2,
+        screen_seeds=2,
+        suspects=[Freeze("no.such.module")],
     )
     assert result.collapsed and result.checkpoint is None and not list((tmp_path / "out").glob("rescued-*"))
     assert result.conclusion.statement.startswith("Not rescued") and result.conclusion.remedy is None
     assert "pitprop diagnose" in result.conclusion.next
+    assert len(result.failed) == 4 and "no.such.module" in result.failed[0]["error"]
+    assert len(result.screen) > 4
 
 
 def test_a_healthy_run_needs_no_rescue(pool, reference, tmp_path):
     run = collapse(tmp_path / "run", recipes_rescue.Regression(0, recipes_rescue.Knobs()), steps=60)
     result = rescue(run, reference("recipes_rescue", "struck"), folder=tmp_path / "out", executor=pool)
     assert not result.collapsed and result.conclusion.statement.startswith("Nothing to rescue")
-
-
-def test_an_arm_that_raises_is_told_and_the_rest_goes_on(drifted, pool, reference, tmp_path):
-    result = rescue(
-        drifted,
-        reference("recipes_rescue", "drifting"),
-        seeds=2,
-        screen_seeds=2,
-        suspects=[Freeze("no.such.module")],
-        folder=tmp_path,
-        executor=pool,
-    )
-    assert len(result.failed) == 4 and "no.such.module" in result.failed[0]["error"]
-    assert result.checkpoint is not None
 
 
 @pytest.mark.parametrize(

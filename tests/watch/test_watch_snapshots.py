@@ -89,6 +89,13 @@ def test_tied_weights_are_written_under_both_names(tmp_path):
     assert torch.equal(saved["head.weight"], saved["token.weight"])
 
 
+def test_a_compiled_model_is_written_under_the_names_of_its_code(tmp_path):
+    model = Language()
+    model.blocks[0] = torch.compile(model.blocks[0], backend="eager")
+    state.write_checkpoint(tmp_path / "step-0", torch.compile(model, backend="eager"), [])
+    assert load_file(tmp_path / "step-0" / state.MODEL).keys() == Language().state_dict().keys()
+
+
 def test_their_time_counts_and_waits_for_the_budget(tmp_path):
     *_, watch = watched(tmp_path / "run", 1, budget=1e-6)
     assert list(taken(tmp_path / "run")) == [0, STEPS]  # the first, whose cost is not known yet, and the last

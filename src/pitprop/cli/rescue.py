@@ -1,6 +1,7 @@
 """`pitprop rescue`: from a collapsed checkpoint to one that trains again."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,12 +87,19 @@ def _as_dict(result: "Rescue") -> dict:
     }
 
 
+def _loss(gain: float) -> float:
+    """For sorting: the largest gain first, an undefined one last."""
+    return math.inf if math.isnan(gain) else -gain
+
+
 def _show(result: "Rescue") -> None:
     from pitprop.trials.judge import gain
 
     say(escape(result.conclusion.statement))
     confirmed = {c.arm: c for c in result.confirm}
-    rows = sorted((confirmed.get(c.arm, c) for c in result.screen), key=lambda c: (c.arm not in confirmed, -gain(c)))
+    rows = sorted(
+        (confirmed.get(c.arm, c) for c in result.screen), key=lambda c: (c.arm not in confirmed, _loss(gain(c)))
+    )
     if rows:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for column in ("way", rows[0].metric, "interval", "seeds", "verdict"):

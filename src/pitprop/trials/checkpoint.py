@@ -114,7 +114,7 @@ def load_plain(path: Path) -> Any:
         raise PitpropError(
             f"`{path}` holds more than tensors and plain values: {_first_line(error)}",
             means="Reading it would execute code from the file; pitprop never does.",
-            do="if you trust it, load it yourself and keep the weights: `safetensors.torch.save_file(state_dict, path)`.",
+            do="if you trust it, load it yourself and keep its weights: `safetensors.torch.save_file(weights, path)`.",
             read=READ,
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:

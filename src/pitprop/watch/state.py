@@ -39,7 +39,8 @@ def write_checkpoint(folder: Path, model: nn.Module, optimizers: Sequence[Optimi
         OSError, RuntimeError: The disk is full or the folder can't be written; nothing is left behind. (torch's own
             writer raises the second.)
     """
-    weights = model.state_dict()
+    # Compiled or not, a weight has the name that it has in the code.
+    weights = {name.replace("_orig_mod.", ""): value for name, value in model.state_dict().items()}
     odd = [name for name, value in weights.items() if not isinstance(value, Tensor) or not is_plain(value)]
     if odd:
         raise PitpropError(
