@@ -70,15 +70,15 @@ def conclude(
     """
     confirmed = sorted((c for c in confirm if c.verdict == "better"), key=gain, reverse=True)
     cured = [c for c in confirmed if not remaining[c.arm]]
-    exonerated = _exonerated(screen, confirm)
+    exonerated = exonerated_by(screen, confirm)
     innocent = f" Not the cause by itself: {', '.join(exonerated)}." if exonerated else ""
     if not confirmed:
         return _nothing_confirmed(plan, screen, confirm, failing, exonerated, innocent)
     # A change that also removes the finding beats one that only moves the metric further.
     best, *others = cured or confirmed
     measured = (
-        f"with {best.changes}, {plan.metric} goes from {_mean(best.control):.3g} to {_mean(best.treated):.3g}, a "
-        f"difference of {_effect(best)} over {len(best.seeds)} fresh seeds"
+        f"with {best.changes}, {plan.metric} goes from {finite_mean(best.control):.3g} to {finite_mean(best.treated):.3g}, a "
+        f"difference of {effect_text(best)} over {len(best.seeds)} fresh seeds"
     )
     arms = {arm.name: arm for arm in plan.arms}
     acts, how = _mechanism(cured, arms, findings)
@@ -86,7 +86,7 @@ def conclude(
     alike = how + (f" Confirmed as well, each by itself: {', '.join(others)}." if others else "")
     if not cured:
         return Conclusion(
-            statement=f"The best change found helps without removing the collapse ({_failure(failing)}): {measured}, "
+            statement=f"The best change found helps without removing the collapse ({failure_text(failing)}): {measured}, "
             f"but a watched run with it still shows the failure.{alike}{innocent}",
             cause=None,
             remedy=best.changes,
@@ -95,7 +95,7 @@ def conclude(
         )
     cause = blame(arms[best.arm], plan.knobs)
     return Conclusion(
-        statement=f"{_capital(cause)} causes the collapse ({_failure(failing)}): {measured}. A watched run with that "
+        statement=f"{_capital(cause)} causes the collapse ({failure_text(failing)}): {measured}. A watched run with that "
         f"change no longer shows the failure.{alike}{innocent}",
         cause=cause,
         remedy=best.changes,
@@ -112,7 +112,7 @@ def _mechanism(cured: Sequence[Comparison], arms: Mapping[str, Arm], findings: S
                 if getattr(change, "path", None) == finding.site:
                     return c.arm, (
                         f" How it acts is in the trace: {finding.rule} at {finding.site} from step {finding.onset}; "
-                        f"taking away only that ({c.changes}) cures as well, {_effect(c)}."
+                        f"taking away only that ({c.changes}) cures as well, {effect_text(c)}."
                     )
     return "", ""
 
@@ -136,9 +136,9 @@ def _nothing_confirmed(
     last = {c.arm: c for c in (*screen, *confirm)}
     seeds = {c.arm: _needed(c) for c in last.values() if c.verdict == "inconclusive"}
     settle = [f"{arm} (about {n} seeds)" for arm, n in seeds.items() if n is not None][:3]
-    tried = "; ".join(f"{c.arm}: {_effect(c)}, {c.verdict}" for c in confirm)
+    tried = "; ".join(f"{c.arm}: {effect_text(c)}, {c.verdict}" for c in confirm)
     return Conclusion(
-        statement=f"Inconclusive: the run collapses ({_failure(failing)}), and none of the {len(plan.arms)} changes "
+        statement=f"Inconclusive: the run collapses ({failure_text(failing)}), and none of the {len(plan.arms)} changes "
         f"that were tried is confirmed to prevent it.{f' On fresh seeds, {tried}.' if tried else ''}{innocent}",
         cause=None,
         remedy=None,
@@ -148,7 +148,8 @@ def _nothing_confirmed(
     )
 
 
-def _exonerated(screen: Sequence[Comparison], confirm: Sequence[Comparison]) -> tuple[str, ...]:
+def exonerated_by(screen: Sequence[Comparison], confirm: Sequence[Comparison]) -> tuple[str, ...]:
+    """Arms whose last comparison says that they made no difference within the margin, or made it worse."""
     last = {c.arm: c for c in (*screen, *confirm)}
     return tuple(arm for arm, c in last.items() if c.verdict in ("no difference within margin", "worse"))
 
@@ -157,19 +158,22 @@ def _needed(c: Comparison) -> int | None:
     return seeds_needed(finite_differences(c.control, c.treated), margin=c.margin, confidence=c.confidence)
 
 
-def _failure(failing: Sequence[Finding]) -> str:
+def failure_text(failing: Sequence[Finding]) -> str:
+    """The first failure, its site and its onset."""
     first = failing[0]
     where = "" if first.site == RUN else f" at {first.site}"
     return f"{first.rule}{where} from step {first.onset}"
 
 
-def _effect(c: Comparison) -> str:
+def effect_text(c: Comparison) -> str:
+    """The effect with its interval."""
     if math.isnan(c.effect):
         return "no effect could be measured"
     return f"{c.effect:+.3g} ({100 * c.confidence:.3g} % interval {c.low:+.3g} to {c.high:+.3g})"
 
 
-def _mean(values: Sequence[float]) -> float:
+def finite_mean(values: Sequence[float]) -> float:
+    """Mean of the finite values; NaN where there is none."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from pitprop.records import Comparison, Finding
-from pitprop.trials.conclude import Conclusion, _effect, _exonerated, _failure, _mean
+from pitprop.trials.conclude import Conclusion, effect_text, exonerated_by, failure_text, finite_mean
 from pitprop.trials.rescue_arms import ROLLED_BACK
 
 
@@ -36,19 +36,19 @@ def rescued(
     """
     left = remaining[best.arm]
     end = (
-        f"A watched run still shows {_failure(left)} in its second half: better, but not healthy."
+        f"A watched run still shows {failure_text(left)} in its second half: better, but not healthy."
         if left
         else "A watched run shows no failure in its second half."
     )
     others = [c.arm for c in confirm if c.arm in remaining and c.arm != best.arm]
     also = f" Confirmed as well: {'; '.join(others)}." if others else ""
     return Conclusion(
-        statement=f"{'Improved' if left else 'Rescued'} ({_failure(failing)}): {best.changes}. {best.metric} goes to "
-        f"{_mean(best.treated):.3g} in place of {_mean(best.control):.3g} when it goes on as it is, a difference of "
-        f"{_effect(best)} over {len(best.seeds)} fresh seeds. {end}{_roll_back(screen, confirm, best)}{also}",
+        statement=f"{'Improved' if left else 'Rescued'} ({failure_text(failing)}): {best.changes}. {best.metric} goes to "
+        f"{finite_mean(best.treated):.3g} in place of {finite_mean(best.control):.3g} when it goes on as it is, a difference of "
+        f"{effect_text(best)} over {len(best.seeds)} fresh seeds. {end}{_roll_back(screen, confirm, best)}{also}",
         cause=None,
         remedy=best.changes,
-        exonerated=_exonerated(screen, confirm),
+        exonerated=exonerated_by(screen, confirm),
         next="Load the new checkpoint, with the change that its README.txt names.",
     )
 
@@ -57,13 +57,13 @@ def nothing_confirmed(
     screen: Sequence[Comparison], confirm: Sequence[Comparison], failing: Sequence[Finding]
 ) -> Conclusion:
     """The conclusion where no arm was confirmed."""
-    tried = "; ".join(f"{c.arm}: {_effect(c)}, {c.verdict}" for c in confirm)
+    tried = "; ".join(f"{c.arm}: {effect_text(c)}, {c.verdict}" for c in confirm)
     return Conclusion(
-        statement=f"Not rescued ({_failure(failing)}): none of {len(screen)} ways is confirmed to do better than going "
+        statement=f"Not rescued ({failure_text(failing)}): none of {len(screen)} ways is confirmed to do better than going "
         f"on as it is.{f' On fresh seeds, {tried}.' if tried else ''}{_roll_back(screen, confirm, None)}",
         cause=None,
         remedy=None,
-        exonerated=_exonerated(screen, confirm),
+        exonerated=exonerated_by(screen, confirm),
         next="Find the cause with `pitprop diagnose`, or give suspects of your own (`pitprop.rescue(suspects=...)`).",
     )
 
@@ -73,4 +73,4 @@ def _roll_back(screen: Sequence[Comparison], confirm: Sequence[Comparison], best
     alone = {c.arm: c for c in (*screen, *confirm)}.get(ROLLED_BACK)
     if alone is None or alone is best:
         return ""
-    return f" Rolling back alone: {_effect(alone)}, {alone.verdict}."
+    return f" Rolling back alone: {effect_text(alone)}, {alone.verdict}."
