@@ -77,8 +77,8 @@ def conclude(
     # A change that also removes the finding beats one that only moves the metric further.
     best, *others = cured or confirmed
     measured = (
-        f"with {best.changes}, {plan.metric} goes from {finite_mean(best.control):.3g} to {finite_mean(best.treated):.3g}, a "
-        f"difference of {effect_text(best)} over {len(best.seeds)} fresh seeds"
+        f"with {best.changes}, {plan.metric} goes from {finite_mean(best.control):.3g} to "
+        f"{finite_mean(best.treated):.3g}, a difference of {effect_text(best)} over {len(best.seeds)} fresh seeds"
     )
     arms = {arm.name: arm for arm in plan.arms}
     acts, how = _mechanism(cured, arms, findings)
@@ -86,8 +86,8 @@ def conclude(
     alike = how + (f" Confirmed as well, each by itself: {', '.join(others)}." if others else "")
     if not cured:
         return Conclusion(
-            statement=f"The best change found helps without removing the collapse ({failure_text(failing)}): {measured}, "
-            f"but a watched run with it still shows the failure.{alike}{innocent}",
+            statement=f"The best change found helps without removing the collapse ({failure_text(failing)}): "
+            f"{measured}, but a watched run with it still shows the failure.{alike}{innocent}",
             cause=None,
             remedy=best.changes,
             exonerated=exonerated,
@@ -95,8 +95,8 @@ def conclude(
         )
     cause = blame(arms[best.arm], plan.knobs)
     return Conclusion(
-        statement=f"{_capital(cause)} causes the collapse ({failure_text(failing)}): {measured}. A watched run with that "
-        f"change no longer shows the failure.{alike}{innocent}",
+        statement=f"{_capital(cause)} causes the collapse ({failure_text(failing)}): {measured}. A watched run "
+        f"with that change no longer shows the failure.{alike}{innocent}",
         cause=cause,
         remedy=best.changes,
         exonerated=exonerated,
@@ -138,8 +138,8 @@ def _nothing_confirmed(
     settle = [f"{arm} (about {n} seeds)" for arm, n in seeds.items() if n is not None][:3]
     tried = "; ".join(f"{c.arm}: {effect_text(c)}, {c.verdict}" for c in confirm)
     return Conclusion(
-        statement=f"Inconclusive: the run collapses ({failure_text(failing)}), and none of the {len(plan.arms)} changes "
-        f"that were tried is confirmed to prevent it.{f' On fresh seeds, {tried}.' if tried else ''}{innocent}",
+        statement=f"Inconclusive: the run collapses ({failure_text(failing)}), and none of the {len(plan.arms)} "
+        f"changes that were tried is confirmed to prevent it.{f' On fresh seeds, {tried}.' if tried else ''}{innocent}",
         cause=None,
         remedy=None,
         exonerated=exonerated,

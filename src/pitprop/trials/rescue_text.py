@@ -43,9 +43,10 @@ def rescued(
     others = [c.arm for c in confirm if c.arm in remaining and c.arm != best.arm]
     also = f" Confirmed as well: {'; '.join(others)}." if others else ""
     return Conclusion(
-        statement=f"{'Improved' if left else 'Rescued'} ({failure_text(failing)}): {best.changes}. {best.metric} goes to "
-        f"{finite_mean(best.treated):.3g} in place of {finite_mean(best.control):.3g} when it goes on as it is, a difference of "
-        f"{effect_text(best)} over {len(best.seeds)} fresh seeds. {end}{_roll_back(screen, confirm, best)}{also}",
+        statement=f"{'Improved' if left else 'Rescued'} ({failure_text(failing)}): {best.changes}. {best.metric} goes "
+        f"to {finite_mean(best.treated):.3g} in place of {finite_mean(best.control):.3g} when it goes on as it is, a "
+        f"difference of {effect_text(best)} over {len(best.seeds)} fresh seeds. {end}"
+        f"{_roll_back(screen, confirm, best)}{also}",
         cause=None,
         remedy=best.changes,
         exonerated=exonerated_by(screen, confirm),
@@ -59,8 +60,8 @@ def nothing_confirmed(
     """The conclusion where no arm was confirmed."""
     tried = "; ".join(f"{c.arm}: {effect_text(c)}, {c.verdict}" for c in confirm)
     return Conclusion(
-        statement=f"Not rescued ({failure_text(failing)}): none of {len(screen)} ways is confirmed to do better than going "
-        f"on as it is.{f' On fresh seeds, {tried}.' if tried else ''}{_roll_back(screen, confirm, None)}",
+        statement=f"Not rescued ({failure_text(failing)}): none of {len(screen)} ways is confirmed to do better than "
+        f"going on as it is.{f' On fresh seeds, {tried}.' if tried else ''}{_roll_back(screen, confirm, None)}",
         cause=None,
         remedy=None,
         exonerated=exonerated_by(screen, confirm),
