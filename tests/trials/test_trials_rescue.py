@@ -238,15 +238,21 @@ def test_the_typical_seed_is_neither_the_luckiest_nor_one_that_failed(saved):
 
 
 @pytest.mark.slow
-def test_the_case_recovers_by_unit_rms_in_place_and_not_by_going_back(tmp_path):
-    from pitprop.cases.model_merging.recipe import Knobs, Merging
+def test_the_case_recovers_by_unit_rms_in_place_and_not_by_going_back(reference, pool, tmp_path):
+    from recipes_merging_small import Small, small
 
-    small = {"d_model": 16, "num_heads": 2}
-    run = collapse(tmp_path / "run", Merging(0, Knobs(**small)), steps=100)
+    run = collapse(tmp_path / "run", small.build(0, Small()), steps=100)
     result = rescue(
-        run, "pitprop.cases.model_merging.recipe:recipe", knobs=small, seeds=3, folder=tmp_path / "out", workers=2
+        run,
+        reference("recipes_merging_small", "small"),
+        seeds=3,
+        screen_seeds=2,
+        folder=tmp_path / "out",
+        executor=pool,
     )
     screen = {c.arm: c for c in result.screen}
-    assert screen["in place: neck.squash replaced by unit-rms"].verdict == "better"
-    assert screen["rolled back"].verdict != "better"
-    assert result.checkpoint is not None
+    unit_rms = screen["in place: neck.squash replaced by unit-rms"]
+    assert unit_rms.effect > 3 * unit_rms.margin
+    assert abs(screen["rolled back"].effect) < unit_rms.margin
+    assert abs(screen["in place: neck re-initialised"].effect) < unit_rms.margin
+    assert result.checkpoint is not None and "neck.squash replaced by unit-rms" in result.conclusion.remedy

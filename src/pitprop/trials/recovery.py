@@ -39,6 +39,9 @@ from pitprop.trials.run import RunSpec, spec_source
 from pitprop.trials.trial_file import write_trial
 from pitprop.trials.watched import FINAL, failures, watch_runs
 
+LATE_ROWS = 60
+"""Rows that a rule of patience needs to speak, with some to spare."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescue:
@@ -259,9 +262,11 @@ class _Trial:
         self.meter.enter("watching what was confirmed")
         watch_runs({folder: spec}, self.pool, on_run=self.meter.tick, keep=True)
         with Reader(folder) as trace:
-            # It starts out collapsed; what counts is whether it still is once it had half of its steps.
-            late = [row for row in trace.rows() if row.step >= spec.horizon // 2]
-        return spec, folder / FINAL, failures(detect(late))
+            # It starts out collapsed; what counts is whether it still is once it had half of its steps. In a short
+            # run half would be too few rows for any rule to speak.
+            begin = max(0, min(spec.horizon // 2, spec.horizon - LATE_ROWS))
+            late = trace.rows(after=begin - 1)
+            return spec, folder / FINAL, failures(detect(late))
 
 
 def typical_seed(comparison: Comparison) -> int:

@@ -68,7 +68,7 @@ def write_rescued(
         with whole_folder(target) as part:
             for name in (MODEL, OPTIMIZER):
                 shutil.copyfile(state / name, part / name)
-            record["sha256"] = {n: hashlib.sha256((part / n).read_bytes()).hexdigest() for n in (MODEL, OPTIMIZER)}
+            record["sha256"] = {name: _sha256(part / name) for name in (MODEL, OPTIMIZER)}
             write_json(part / RECORD, record)
             (part / README).write_text(_readme(record, changes))
     except OSError as error:
@@ -95,6 +95,11 @@ def code_note(changes: Sequence[Any]) -> str:
         return "Nothing in your code has to change."
     told = "; ".join(change.describe() for change in changes)
     return f"Files hold no code: make this change in yours before loading, and keep it: {told}."
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _readme(record: Mapping[str, Any], changes: Sequence[Any]) -> str:
