@@ -1,4 +1,4 @@
-"""The case model_merging, small and without knobs that declare alternatives: what is left are the findings' remedies."""
+"""The case model_merging, smaller, with knobs that declare no alternatives: left are the remedies of its findings."""
 
 import dataclasses
 
@@ -12,9 +12,7 @@ class Small(case.Knobs):
     objective: str = "imitate"
     attention: str = "learned"
     clip: int = 0
-    d_model: int = 16
-    num_heads: int = 2
-    batch_size: int = 8
+    d_model: int = 64
     num_images: int = 4
 
 
