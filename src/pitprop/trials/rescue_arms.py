@@ -21,6 +21,9 @@ from pitprop.watch.snapshots import last_good, taken
 
 ROLLED_BACK = "rolled back"
 
+SITES = 3
+"""Modules that are drawn anew at most, each by itself: where a collapse began comes before where it spread to."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
@@ -122,10 +125,11 @@ def rescue_arms(
 
 
 def _offending(anatomy: Anatomy, findings: Sequence[Finding]) -> list[str]:
-    """Modules with parameters that findings speak of; one inside another goes with it."""
-    spoken = (anatomy.owners.get(finding.site) for finding in findings if finding.severity != "note")
+    """The first modules with parameters that findings speak of; one inside another goes with it."""
+    earliest = sorted((f for f in findings if f.severity != "note"), key=lambda f: f.onset)
+    spoken = (anatomy.owners.get(finding.site) for finding in earliest)
     sites = list(dict.fromkeys(site for site in spoken if site))
-    return [site for site in sites if not any(site.startswith(f"{other}.") for other in sites)]
+    return [site for site in sites if not any(site.startswith(f"{other}.") for other in sites)][:SITES]
 
 
 def _ordered(start: LoadState, change: Intervention) -> tuple[Intervention, ...]:
