@@ -16,6 +16,7 @@ _LAZY = {
     "Recipe": "pitprop.trials.recipe",
     "bisect": "pitprop.trials",
     "diagnose": "pitprop.trials",
+    "rescue": "pitprop.trials",
     "trial": "pitprop.trials",
 }
 """Public name -> the module that holds it."""
@@ -31,6 +32,7 @@ __all__ = [
     "bisect",
     "detect",
     "diagnose",
+    "rescue",
     "trial",
     "watch",
 ]

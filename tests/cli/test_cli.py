@@ -240,6 +240,7 @@ OPTIONS = {
     "export": "--json RUN TO",
     "list": "--json WHAT",
     "report": "--allow --json --out RUN",
+    "rescue": "--json --knob --out --run --seeds --workers CHECKPOINT RECIPE",
     "trial": "* --ablate --clip --detach --direction --factorial --fork-step --freeze --horizon --json --knob "
     "--knob-arm --lr --margin --metric --on --out --precision --reinitialise --replace --reset-optimizer "
     "--resolution --scale --seeds --shuffle-condition --stage --swap-data --timeout-s --uniform-attention "

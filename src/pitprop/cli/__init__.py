@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from pitprop._errors import USAGE, PitpropError
-from pitprop.cli import bisect, catalogue, diagnose, models, traces, trial  # noqa: F401 (they register their verbs)
+from pitprop.cli import bisect, catalogue, diagnose, models, rescue, traces, trial  # noqa: F401 (register verbs)
 from pitprop.cli._app import INTERRUPTED, app
 from pitprop.cli._say import escape, print_json
 
@@ -22,7 +22,7 @@ __all__ = ["app", "main"]
 CRASHED = 70
 """EX_SOFTWARE of sysexits.h."""
 
-RESUMABLE = ("bisect", "diagnose", "trial")
+RESUMABLE = ("bisect", "diagnose", "rescue", "trial")
 """Verbs that keep what an interrupt leaves."""
 
 EXTRAS = {

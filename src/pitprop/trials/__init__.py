@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pitprop.trials.plan import Arm, Plan
     from pitprop.trials.proof import ForkProof, prove_exact
     from pitprop.trials.recipe import Recipe, Training
+    from pitprop.trials.recovery import Rescue, rescue
     from pitprop.trials.result import Trial
 
 _WHERE = {
@@ -30,6 +31,7 @@ _WHERE = {
     "Intervention": "interventions",
     "Plan": "plan",
     "Recipe": "recipe",
+    "Rescue": "recovery",
     "Training": "recipe",
     "bisect": "bisection.drive",
     "Trial": "result",
@@ -37,6 +39,7 @@ _WHERE = {
     "diagnose": "diagnosis",
     "load_recipe": "load",
     "prove_exact": "proof",
+    "rescue": "recovery",
     "run_plan": "execute",
     "trial": "experiment",
 }
@@ -50,6 +53,7 @@ __all__ = [
     "Intervention",
     "Plan",
     "Recipe",
+    "Rescue",
     "Training",
     "Trial",
     "bisect",
@@ -57,6 +61,7 @@ __all__ = [
     "diagnose",
     "load_recipe",
     "prove_exact",
+    "rescue",
     "run_plan",
     "trial",
 ]

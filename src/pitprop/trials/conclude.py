@@ -108,8 +108,8 @@ def conclude(
     alike = how + (f" Confirmed as well, each by itself: {', '.join(others)}." if others else "")
     if not cured:
         return Conclusion(
-            statement=f"The best change found helps without removing the collapse ({_failure(failing)}): {measured}, "
-            f"but a watched run with it still shows the failure (1 seed).{beside}{alike}{rest}",
+            statement=f"The best change found helps without removing the collapse ({failure_text(failing)}): "
+            f"{measured}, but a watched run with it still shows the failure (1 seed).{beside}{alike}{rest}",
             cause=None,
             remedy=best.changes,
             **lists,
@@ -117,8 +117,8 @@ def conclude(
         )
     cause = blame(arms[best.arm], plan.knobs)
     return Conclusion(
-        statement=f"{_capital(cause)} causes the collapse ({_failure(failing)}): {measured}. A watched run with that "
-        f"change no longer shows the failure (1 seed).{beside}{alike}{rest}",
+        statement=f"{_capital(cause)} causes the collapse ({failure_text(failing)}): {measured}. A watched run with "
+        f"that change no longer shows the failure (1 seed).{beside}{alike}{rest}",
         cause=cause,
         remedy=best.changes,
         **lists,
@@ -139,7 +139,7 @@ def _mechanism(
                     sentence = (
                         f" How it acts is in the trace: {mechanism}; taking away only that ({c.changes}) cures as well"
                     )
-                    return c.arm, mechanism, f"{sentence}, {_effect(c)}."
+                    return c.arm, mechanism, f"{sentence}, {effect_text(c)}."
     return "", None, ""
 
 
@@ -161,9 +161,9 @@ def _nothing_confirmed(
 ) -> Conclusion:
     seeds = {c.arm: _needed(c) for c in last if c.verdict == "inconclusive"}
     settle = [f"{arm} (about {n} seeds)" for arm, n in seeds.items() if n is not None][:3]
-    tried = "; ".join(f"{c.arm}: {_effect(c)}, {c.verdict}" for c in confirm)
+    tried = "; ".join(f"{c.arm}: {effect_text(c)}, {c.verdict}" for c in confirm)
     return Conclusion(
-        statement=f"Inconclusive: the run collapses ({_failure(failing)}), and none of the {len(last)} changes "
+        statement=f"Inconclusive: the run collapses ({failure_text(failing)}), and none of the {len(last)} changes "
         f"that were tried is confirmed to prevent it.{f' On fresh seeds, {tried}.' if tried else ''}{rest}",
         cause=None,
         remedy=None,
@@ -176,9 +176,10 @@ def _nothing_confirmed(
 def _measured(c: Comparison, diverged: int | None) -> str:
     """What was confirmed of an arm: runs saved, where it saves any, and the effect over the pairs."""
     alive = survival(c.control, c.treated)
-    effect = f"a difference of {_effect(c)} over {_seeds(len(finite_differences(c.control, c.treated)), 'fresh ')}"
+    effect = f"a difference of {effect_text(c)} over {_seeds(len(finite_differences(c.control, c.treated)), 'fresh ')}"
     if alive.saved <= alive.lost:
-        return f"with {c.changes}, {c.metric} goes from {_mean(c.control):.3g} to {_mean(c.treated):.3g}, {effect}"
+        before, after = finite_mean(c.control), finite_mean(c.treated)
+        return f"with {c.changes}, {c.metric} goes from {before:.3g} to {after:.3g}, {effect}"
     since = "" if diverged is None else f"; its loss stops being finite at step {diverged} at the earliest"
     return (
         f"with {c.changes}, {c.metric} is finite at {alive.treated} of {_seeds(alive.seeds, 'fresh ')}, the control at "
@@ -191,7 +192,7 @@ def _beside(guards: Sequence[Guard]) -> str:
     """The side effects whose intervals exclude 0: at most three, the largest in relation to the control first."""
 
     def relative(g: Guard) -> float:
-        control = abs(_mean(g.control))
+        control = abs(finite_mean(g.control))
         return abs(g.effect) / control if control else math.inf
 
     sure = sorted((g for g in guards if g.low > 0 or g.high < 0), key=relative, reverse=True)[:3]
@@ -224,13 +225,15 @@ def _needed(c: Comparison) -> int | None:
     return seeds_needed(finite_differences(c.control, c.treated), margin=c.margin, confidence=c.confidence)
 
 
-def _failure(failing: Sequence[Finding]) -> str:
+def failure_text(failing: Sequence[Finding]) -> str:
+    """The first failure, its site and its onset."""
     first = failing[0]
     where = "" if first.site == RUN else f" at {first.site}"
     return f"{first.rule}{where} from step {first.onset}"
 
 
-def _effect(c: Comparison) -> str:
+def effect_text(c: Comparison) -> str:
+    """Runs saved, where it saves any, else the effect with its interval."""
     if saved(c) > 0:
         alive = survival(c.control, c.treated)
         return f"finite at {alive.treated} of {alive.seeds} seeds, the control at {alive.control}"
@@ -239,7 +242,8 @@ def _effect(c: Comparison) -> str:
     return f"{c.effect:+.3g} ({100 * c.confidence:.3g} % interval {c.low:+.3g} to {c.high:+.3g})"
 
 
-def _mean(values: Sequence[float]) -> float:
+def finite_mean(values: Sequence[float]) -> float:
+    """Mean of the finite values; NaN where there is none."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
 

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import random
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,15 @@ import numpy as np
 import torch
 
 from pitprop._errors import PitpropError
-
-NDARRAY = "__ndarray__"
-"""Key that marks a tensor which was a numpy (or other host) array before capture."""
+from pitprop.watch.state import plain, rng_state, set_rng_state, unplain
 
 
 def capture(training: Any, cursor: int) -> dict[str, Any]:
     """Snapshot of `training` before batch number `cursor`; tensors are copies on the host."""
     if hasattr(training, "state") and hasattr(training, "load_state"):
-        state = {"state": _plain(training.state(), "state")}
+        state = {"state": plain(training.state(), "state")}
     else:
-        state = {path: _plain(_get(part), path) for path, part in _parts(training)}
+        state = {path: plain(_get(part), path) for path, part in _parts(training)}
     return {"training": state, "rng": rng_state(), "cursor": cursor}
 
 
@@ -42,7 +39,7 @@ def restore(training: Any, snapshot: dict[str, Any]) -> int:
     """
     state = snapshot["training"]
     if hasattr(training, "state") and hasattr(training, "load_state"):
-        training.load_state(_unplain(state["state"]))
+        training.load_state(unplain(state["state"]))
     else:
         parts = dict(_parts(training))
         if parts.keys() != state.keys():
@@ -52,7 +49,7 @@ def restore(training: Any, snapshot: dict[str, Any]) -> int:
                 do="delete the folder's `forks` and start again.",
             )
         for path, part in parts.items():
-            _set(part, _unplain(state[path]), path)
+            _set(part, unplain(state[path]), path)
     set_rng_state(snapshot["rng"])
     return snapshot["cursor"]
 
@@ -111,29 +108,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - the global generator is what user code may draw from
     torch.manual_seed(seed)
-
-
-def rng_state() -> dict[str, Any]:
-    """The global generators of python, numpy and torch as tensors and plain values."""
-    version, words, gauss = random.getstate()
-    state = {
-        "python": [version, list(words), gauss],
-        "numpy": _plain(np.random.get_state(legacy=False), "rng.numpy"),  # noqa: NPY002
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Put back what `rng_state` took."""
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    np.random.set_state(_unplain(state["numpy"]))  # noqa: NPY002
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 @contextlib.contextmanager
@@ -204,41 +178,3 @@ def _set(part: Any, state: Any, path: str) -> None:
                 means="The fork cannot be restored into a training that was built differently.",
                 do="let `build(seed, knobs)` build the same objects each time.",
             ) from error
-
-
-def _plain(value: Any, path: str) -> Any:
-    """`value` with tensors copied to the host and everything else plain, or an error that names the place."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu().clone()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Counter):  # MultiStepLR keeps its milestones in one; weights_only knows it
-        return Counter(value)
-    if isinstance(value, dict):
-        return {key: _plain(item, f"{path}.{key}") for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_plain(item, f"{path}.{index}") for index, item in enumerate(value))
-    if value is None or isinstance(value, (bool, int, float, str, bytes, torch.dtype, torch.device, torch.Size)):
-        return value
-    if isinstance(value, np.ndarray) or hasattr(value, "__array__"):
-        return {NDARRAY: torch.from_numpy(np.array(value))}
-    raise PitpropError(
-        f"The state holds a {type(value).__module__}.{type(value).__qualname__} at `{path}`.",
-        means="A snapshot is tensors and plain values only, so that reading one never executes anything.",
-        do="define `state()` and `load_state(state)` on the training with dicts, lists, arrays and numbers.",
-    )
-
-
-def _unplain(value: Any) -> Any:
-    """Undo the marks of `_plain`; tensors are copied so that one snapshot can be restored many times."""
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if isinstance(value, Counter):
-        return Counter(value)
-    if isinstance(value, dict):
-        if value.keys() == {NDARRAY}:
-            return value[NDARRAY].numpy().copy()
-        return {key: _unplain(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_unplain(item) for item in value)
-    return value

@@ -1,6 +1,7 @@
 """A watched run: the control run of a diagnosis, or an arm's, with its trace on disk and its findings."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from pitprop.trials.executors import Executor, Task
 from pitprop.trials.interventions._targets import model_of, optimizers_of
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, number, to_json_number
 from pitprop.watch import watch
+from pitprop.watch.state import write_checkpoint
 
 MEASUREMENTS = 200
 """About how many steps of a run are measured; every rule of patience counts measured rows."""
@@ -20,14 +22,18 @@ MEASUREMENTS = 200
 EVALUATIONS = 10
 """How often the metric is evaluated on the way."""
 
+FINAL = "final"
+"""Folder with the state at the end of a watched run that was asked to keep it."""
+
 LOGGED = ("loss", "outputs", "targets")
 
 
-def watched_run(spec: RunSpec, folder: str) -> dict[str, Any]:
+def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any]:
     """Train from step 0 under watch, with the interventions of `spec` applied at its fork step.
 
     The trace goes to `folder`. What `step` returns as loss, outputs and targets is logged, and so are its scalars; the
-    metrics are logged as `evaluate_<name>` at the start, on the way and at the end.
+    metrics are logged as `evaluate_<name>` at the start, on the way and at the end. With `keep` the state at the end
+    is written to `folder/final`, as a checkpoint.
 
     Returns:
         `findings`; `metrics` with the values at the start, on the way and at the end as `[step, value]` pairs; `every`,
@@ -69,6 +75,9 @@ def watched_run(spec: RunSpec, folder: str) -> dict[str, Any]:
             measured = note(step + 1) if step and step % max(1, length // EVALUATIONS) == 0 else {}
         note(length)
     check_acted(late, applied)
+    if keep:
+        shutil.rmtree(Path(folder) / FINAL, ignore_errors=True)
+        write_checkpoint(Path(folder) / FINAL, model_of(training), list(optimizers_of(training).values()))
     modules = [path for path, _ in model_of(training).named_modules() if path]
     return {"findings": list(watching.findings), "metrics": curve, "every": every, "modules": modules}
 
@@ -84,6 +93,7 @@ def watch_runs(
     specs: Mapping[Path, RunSpec],
     executor: Executor,
     *,
+    keep: bool = False,
     on_run: Callable[[], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Watch several runs, each into its folder; one that is there already is read instead.
@@ -91,6 +101,7 @@ def watch_runs(
     Args:
         specs: Folder -> run.
         executor: Where to run.
+        keep: Whether each run keeps its state at the end, in `final`.
         on_run: Called after each watched run.
 
     Returns:
@@ -101,7 +112,7 @@ def watch_runs(
     """
     runs = {folder: _known(folder, spec) for folder, spec in specs.items()}
     missing = [folder for folder, run in runs.items() if run is None]
-    tasks = [Task(function=watched_run, arguments=(specs[folder], str(folder))) for folder in missing]
+    tasks = [Task(function=watched_run, arguments=(specs[folder], str(folder), keep)) for folder in missing]
     for index, outcome in executor.run(tasks):
         if outcome.error is not None:
             raise PitpropError(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pitprop.rules import Rule
     from pitprop.trace.writer import Exist
     from pitprop.watch.session import Watch
+    from pitprop.watch.snapshots import Snapshots
 
 __all__ = ["watch"]
 
@@ -37,6 +38,7 @@ def watch(
     scaler: Any = None,
     exist: "Exist" = "refuse",
     quiet: bool = False,
+    snapshots: "float | Snapshots | None" = None,
 ) -> "Watch":
     """Watch a training loop from the outside.
 
@@ -56,6 +58,8 @@ def watch(
         scaler: The loop's `GradScaler`, so that gradients are reported unscaled.
         exist: What to do with a trace that is in `run` already: `refuse`, `replace` or `resume`.
         quiet: Print nothing; `findings` has it all.
+        snapshots: Disk budget in GiB for snapshots of model, optimizers and generators in `run/snapshots` (or a
+            `pitprop.watch.snapshots.Snapshots`); none are taken where absent. `pitprop rescue` goes back to them.
 
     Returns:
         A context manager; watching begins and ends with its `with` block.
@@ -66,6 +70,7 @@ def watch(
     """
     state = random.getstate()
     from pitprop.watch.session import Watch
+    from pitprop.watch.snapshots import Snapshots
     from pitprop.watch.torch import TorchEdge
 
     random.setstate(state)  # rich draws a random number when it is imported; a watch must not
@@ -86,6 +91,9 @@ def watch(
         seed=seed,
         exist=exist,
         quiet=quiet,
+        snapshots=snapshots
+        if snapshots is None or isinstance(snapshots, Snapshots)
+        else Snapshots(budget_gib=snapshots),
     )
 
 

@@ -1,6 +1,8 @@
-"""Names that a loop may give to the numbers it logs."""
+"""Names: those that a loop may give to the numbers it logs, and that of a run without one."""
 
+import datetime
 from collections.abc import Iterable
+from pathlib import Path
 
 from pitprop._errors import PitpropError
 
@@ -41,3 +43,13 @@ def check_names(names: Iterable[str]) -> None:
                 means="A name in a trace is a text that can be shown.",
                 do="Name it with printable characters.",
             )
+
+
+def new_folder() -> Path:
+    """A folder under `runs` that is not there yet, named by the time."""
+    name = Path("runs") / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    number, folder = 1, name
+    while folder.exists():
+        number += 1
+        folder = name.with_name(f"{name.name}-{number}")
+    return folder

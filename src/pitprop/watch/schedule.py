@@ -96,6 +96,15 @@ class Schedule:
         self.num_steps += 1
         self.num_sampled += self._sampling
 
+    def affords(self, seconds: float) -> bool:
+        """Whether `seconds` of other work, all of it so far and the next, fit into half of the budget.
+
+        The other half is to measure. What measuring took does not count: it may begin by taking more than its half.
+        """
+        if self.budget is None:
+            return True
+        return seconds <= 0.5 * self.budget * max(self._mark - self._started, HORIZON_S)
+
     @property
     def surplus_s(self) -> float | None:
         """Seconds that measuring adds inside a step; None while too few steps of either kind are known."""

@@ -5,7 +5,6 @@ those that the loop logs, into rows, the rows into the trace, and the rows' find
 """
 
 import contextlib
-import datetime
 import math
 import time
 import warnings
@@ -22,9 +21,10 @@ from pitprop.rules import INTERNAL, Detector, Rule
 from pitprop.trace import Reader, Writer, collect
 from pitprop.trace.writer import Exist
 from pitprop.watch._console import Voice
-from pitprop.watch._names import check_names
+from pitprop.watch._names import check_names, new_folder
 from pitprop.watch.coverage import notes_on, remarks_on
 from pitprop.watch.schedule import Schedule
+from pitprop.watch.snapshots import Keeper, Snapshots
 
 FLUSH = 50
 """Steps whose logged numbers may wait to be written."""
@@ -66,10 +66,11 @@ class Watch:
         seed: int | None = None,
         exist: Exist = "refuse",
         quiet: bool = False,
+        snapshots: Snapshots | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
         self.findings: list[Finding] = []
-        self.folder = _new_folder() if run is None else Path(run)
+        self.folder = new_folder() if run is None else Path(run)
         self._schedule = Schedule(every, budget, clock=clock)
         self._detector = Detector(rules, allow)
         self._allow = frozenset((allow,) if isinstance(allow, str) else allow)
@@ -77,6 +78,10 @@ class Watch:
         self._config, self._seed = config, seed
         self._exist: Exist = exist
         self._voice = Voice(quiet=quiet)
+        self._snapshots = snapshots
+        self._snapshot_s = self._snapshots_s = 0.0  # of the last one, and of all
+        self._keeper: Keeper | None = None
+        self._past: list[Finding] = []
         self._writer: Writer | None = None
         self._state: Literal["new", "open", "closed"] = "new"
         self._running = _Step(0, False)
@@ -177,12 +182,16 @@ class Watch:
         try:
             if self._writer.last_step is not None:
                 self._running.number = self._replay() + 1
+            if self._snapshots is not None:
+                fresh = self._exist == "replace"
+                self._keeper = Keeper(self.folder, self._snapshots, self._edge.write_state, fresh=fresh)
             self._edge.attach()
         except BaseException:
             self._writer.close()
             raise
         self._state = "open"
         with self._working():
+            self._snapshot(self._running.number)
             self._begin_step(self._running.number)
         return self
 
@@ -196,6 +205,8 @@ class Watch:
                 if step is not None:
                     self._settle(step)
             self._flush()
+        if kind is None:
+            self._snapshot(self.step, last=True)
         notes = self._notes(unfinished)
         with self._contained("close"):
             self._describe(notes)
@@ -228,7 +239,21 @@ class Watch:
             with self._contained("finish"):
                 step.values, step.arrays = self._edge.finish()
         self._ended = step  # open still: a `log` that comes before the next forward pass speaks of it
+        self._snapshot(step.number + 1)
         self._begin_step(step.number + 1)
+
+    def _snapshot(self, step: int, *, last: bool = False) -> None:
+        """Take a snapshot after `step` steps, if one is due and its time fits into the budget, or at the end."""
+        keeper, clock = self._keeper, self._schedule.clock
+        expected = self._snapshots_s + self._snapshot_s
+        if keeper is None or not (last or (keeper.due(step) and self._schedule.affords(expected))):
+            return
+        begin = clock()
+        with self._contained("snapshot"):
+            keeper.take(step, [*self._past, *self.findings], self._edge.state_bytes())
+            self._list_snapshots()
+        self._snapshot_s = clock() - begin
+        self._snapshots_s += self._snapshot_s
 
     def _spoken_of(self, names: Sequence[str]) -> _Step:
         """The step that a call of `log` speaks of: the one whose forward pass was seen last."""
@@ -285,7 +310,7 @@ class Watch:
         """Bring the detector to where a resumed run stopped; the last step that is in the trace."""
         with Reader(self.folder) as reader:
             for row in reader.rows():
-                self._detector.update(row)
+                self._past += self._detector.update(row)
             return reader.last_step if reader.last_step is not None else -1
 
     # -- what is said --------------------------------------------------------------------------------------------
@@ -325,9 +350,14 @@ class Watch:
     def _describe(self, notes: Sequence[str]) -> None:
         if self._writer is not None:
             self._writer.set_meta("schedule", self._schedule.describe())
+            self._list_snapshots()
             internal = [finding.message for finding in self.findings if finding.rule == INTERNAL]
             notes = [*notes, *remarks_on(self._edge), *internal]
             self._writer.set_meta("coverage", {**self._edge.coverage(), "notes": notes})
+
+    def _list_snapshots(self) -> None:
+        if self._keeper is not None and self._writer is not None:
+            self._writer.set_meta("snapshots", self._keeper.describe([*self._past, *self.findings]))
 
     def _say_goodbye(self, notes: Sequence[str]) -> None:
         schedule = self._schedule
@@ -365,12 +395,3 @@ class Watch:
             yield
         except Exception as error:
             self._own_error(tap, error)
-
-
-def _new_folder() -> Path:
-    name = Path("runs") / datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    number, folder = 1, name
-    while folder.exists():
-        number += 1
-        folder = name.with_name(f"{name.name}-{number}")
-    return folder

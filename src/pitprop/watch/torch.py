@@ -10,6 +10,7 @@ import contextlib
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from pitprop.watch.dispatch import ForwardMode
 from pitprop.watch.measured import Measured
 from pitprop.watch.provenance import storage_key
 from pitprop.watch.sites import read_sites
+from pitprop.watch.state import state_bytes, write_checkpoint
 
 STREAM_BATCH, STREAM_TOKENS = 2, 32
 """Batch elements, and evenly spaced tokens, of a stream that are measured."""
@@ -211,6 +213,15 @@ class TorchEdge:
     number = staticmethod(number)
     check_outputs = staticmethod(check_outputs)
     to_host = staticmethod(to_host)
+
+    def write_state(self, folder: Path) -> int:
+        """Write model, optimizers and generators as a checkpoint; see `watch.state`."""
+        with quiet():
+            return write_checkpoint(folder, self.model, self.optimizers)
+
+    def state_bytes(self) -> int:
+        """Bytes that a checkpoint would take, about."""
+        return state_bytes(self.model, self.optimizers)
 
     def coverage(self) -> dict[str, Any]:
         """What was expected and what was seen, as JSON values."""

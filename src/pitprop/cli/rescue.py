@@ -1,0 +1,119 @@
+"""`pitprop rescue`: from a collapsed checkpoint to one that trains again."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from pitprop.cli._app import FOUND, Json, Knobs, app
+from pitprop.cli._recipes import pairs, reference_of
+from pitprop.cli._say import escape, print_json, progress_bar, say
+
+if TYPE_CHECKING:
+    from pitprop.trials import Rescue
+
+VERDICTS = {"no difference within margin": "no difference"}
+"""What is too long for a column of the one screen."""
+
+SHOWN = 6
+"""Ways in the table at most; all of them are in `trial.json`."""
+
+
+@app.command
+def rescue(
+    checkpoint: Path,
+    recipe: str,
+    /,
+    *,
+    run: Path | None = None,
+    knob: Knobs = (),
+    seeds: int = 5,
+    workers: int | None = None,
+    out: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Bring a collapsed checkpoint back, by controlled trials, and write the state that this leads to.
+
+    Tries rolling back to the last good snapshot, remedies in place and rolled back, and new weights for the offending
+    module, each against going on as it is; confirms the winner on fresh seeds. The original is never touched. Exit
+    code 1: nothing was confirmed.
+
+    Args:
+        checkpoint: Run folder with snapshots, or a checkpoint (safetensors, or weights that need no code to load).
+        recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
+        run: Run folder that the checkpoint comes from, for its findings and its last good snapshot.
+        seeds: Fresh seeds of the confirming round.
+        workers: Processes; by default one per core.
+        out: Folder for runs and the new checkpoint; by default runs/NAME-rescue. A second call resumes there.
+    """
+    from pitprop.trials import rescue as rescue_
+
+    folder = out or Path("runs") / f"{checkpoint.stem}-rescue"
+    with progress_bar(quiet=json) as progress:
+        result = rescue_(
+            checkpoint,
+            reference_of(recipe),
+            run=run,
+            knobs=pairs(knob),
+            seeds=seeds,
+            workers=workers,
+            folder=folder,
+            progress=progress,
+        )
+    if json:
+        print_json(_as_dict(result))
+    else:
+        _show(result)
+    return FOUND if result.collapsed and result.checkpoint is None else 0
+
+
+def _as_dict(result: "Rescue") -> dict:
+    return {
+        "collapsed": result.collapsed,
+        "checkpoint": None if result.checkpoint is None else str(result.checkpoint),
+        "conclusion": dataclasses.asdict(result.conclusion),
+        "findings": [dataclasses.asdict(finding) for finding in result.findings],
+        "started_from": {
+            "collapsed": result.origin.collapsed.path,
+            "last_good": result.origin.good.path if result.origin.good else None,
+        },
+        "screen": [dataclasses.asdict(c) for c in result.screen],
+        "confirm": [dataclasses.asdict(c) for c in result.confirm],
+        "failed": list(result.failed),
+        "folder": str(result.folder),
+    }
+
+
+def _show(result: "Rescue") -> None:
+    from pitprop.trials.judge import rank
+
+    say(escape(result.conclusion.statement))
+    confirmed = {c.arm: c for c in result.confirm}
+    rows = sorted(
+        (confirmed.get(c.arm, c) for c in result.screen), key=lambda c: (c.arm in confirmed, *rank(c)), reverse=True
+    )
+    if rows:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("way", rows[0].metric, "interval", "seeds", "verdict"):
+            table.add_column(column, overflow="fold")
+        for c in rows[:SHOWN]:
+            seeds = f"{len(c.seeds)}{' fresh' if c.arm in confirmed else ''}"
+            table.add_row(
+                escape(c.arm),
+                f"{c.effect:+.3g}",
+                f"{c.low:+.3g} to {c.high:+.3g}",
+                seeds,
+                VERDICTS.get(c.verdict, c.verdict),
+            )
+        say("\nEach against going on as it is:")
+        Console().print(table)
+        if len(rows) > SHOWN:
+            say(f"[dim]and {len(rows) - SHOWN} more: {escape(str(result.folder / 'trial.json'))}[/dim]")
+    if result.failed:
+        error = result.failed[0]["error"].splitlines()[0]
+        say(f"[dim]{len(result.failed)} runs failed, the first: {escape(error)}[/dim]")
+    if result.checkpoint is not None:
+        say(f"\nThe new checkpoint: [bold]{escape(str(result.checkpoint))}[/bold]")
+    say(escape(result.conclusion.next))

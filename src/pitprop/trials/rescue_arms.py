@@ -1,0 +1,136 @@
+"""What a rescue starts from, and its arms: go on as it is, roll back, and each remedy with and without rolling back."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pitprop._errors import PitpropError
+from pitprop.records import Finding
+from pitprop.rules import detect
+from pitprop.trace import Reader
+from pitprop.trials.candidates import candidates, name_of
+from pitprop.trials.checkpoint import LoadState, read_checkpoint, refuse_misfit, start_from
+from pitprop.trials.interventions import Intervention, Knob, Reinitialise, Scale
+from pitprop.trials.interventions._targets import model_of
+from pitprop.trials.knobs import alternatives, knobs_to_json
+from pitprop.trials.plan import Arm
+from pitprop.trials.recipe import Recipe
+from pitprop.trials.run import build
+from pitprop.watch.snapshots import last_good, taken
+
+ROLLED_BACK = "rolled back"
+
+SITES = 3
+"""Modules that are drawn anew at most, each by itself: where a collapse began comes before where it spread to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a rescue starts from."""
+
+    collapsed: LoadState
+    """The checkpoint that has collapsed; in a run its newest snapshot."""
+    good: LoadState | None
+    """The last good snapshot of its run, where there is one and it is another."""
+    findings: tuple[Finding, ...] | None
+    """Of the run's trace; None where there is no trace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anatomy:
+    """What of the recipe's model the arms can act on."""
+
+    owners: Mapping[str, str | None]
+    """Module path -> the nearest module at or above it that has parameters; None where that is the model."""
+    knob_values: Sequence[tuple[str, Any]]
+    """Other values of the knobs with which the model still takes the checkpoint."""
+
+
+def find_origin(checkpoint: Path, run: Path | None) -> Origin:
+    """What lies at `checkpoint` (a checkpoint, or the folder of a run), with the history in `run`.
+
+    Raises:
+        PitpropError: There is nothing, or the run has no snapshots.
+    """
+    if run is None and (checkpoint / "trace.sqlite").is_file():
+        run = checkpoint
+    if run is None:
+        return Origin(collapsed=start_from(checkpoint), good=None, findings=None)
+    with Reader(run) as trace:
+        findings = tuple(detect(trace.rows()))
+    snapshots = taken(run)
+    if run == checkpoint and not snapshots:
+        raise PitpropError(
+            f"The run `{run}` has no snapshots.",
+            means="There is no state in it to go on from.",
+            do="watch with `snapshots=<GiB>`, or give a checkpoint of it: pitprop rescue CHECKPOINT RECIPE --run RUN.",
+            read="docs/rescue.md",
+        )
+    collapsed = start_from(snapshots[max(snapshots)] if run == checkpoint else checkpoint)
+    step = last_good(snapshots, findings)
+    good = None if step is None else start_from(snapshots[step])
+    return Origin(collapsed=collapsed, good=None if good == collapsed else good, findings=findings)
+
+
+def dissect(recipe: Recipe, values: Any, origin: Origin) -> Anatomy:
+    """Build the recipe's model and hold it against the checkpoints.
+
+    Raises:
+        PitpropError: A checkpoint cannot be read, or does not fit the model.
+    """
+    knobs = knobs_to_json(values)
+    model = model_of(build(recipe, knobs, 0, ())[0])
+    for state in (origin.collapsed, origin.good):
+        if state is not None:
+            refuse_misfit(model.state_dict(), read_checkpoint(Path(state.path)).weights, state.path)
+    owners: dict[str, str | None] = {}
+    for path, module in model.named_modules():
+        if path:
+            own = next(module.parameters(), None) is not None
+            owners[path] = path if own else owners.get(path.rpartition(".")[0])
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+
+    def fits(name: str, value: Any) -> bool:
+        other = model_of(build(recipe, {**knobs, name: value}, 0, ())[0]).state_dict()
+        return shapes == {key: tensor.shape for key, tensor in other.items()}
+
+    return Anatomy(owners=owners, knob_values=[kv for kv in alternatives(recipe, values) if fits(*kv)])
+
+
+def rescue_arms(
+    origin: Origin, anatomy: Anatomy, findings: Iterable[Finding], suspects: Sequence[Intervention] = ()
+) -> tuple[Arm, ...]:
+    """Roll-back alone, every candidate in place and rolled back, and the offending modules drawn anew.
+
+    Args:
+        origin: The states to start from.
+        anatomy: What can be acted on.
+        findings: Of the collapsed run.
+        suspects: The user's own candidates.
+    """
+    findings = list(findings)
+    changes = [arm.interventions[0] for arm in candidates(findings, anatomy.knob_values, anatomy.owners, suspects)]
+    # Divided by what it was on one batch: that tells a cause, but a checkpoint can't carry it.
+    changes = [change for change in changes if not (isinstance(change, Scale) and change.factor == "unit")]
+    arms = [] if origin.good is None else [Arm(ROLLED_BACK, (origin.good,))]
+    for start, where in ((origin.collapsed, "in place"), (origin.good, ROLLED_BACK)):
+        if start is not None:
+            arms += [Arm(f"{where}: {name_of(change)}", _ordered(start, change)) for change in changes]
+    arms += [
+        Arm(f"in place: {site} re-initialised", (origin.collapsed, Reinitialise(site)))
+        for site in _offending(anatomy, findings)
+    ]
+    return tuple(arms)
+
+
+def _offending(anatomy: Anatomy, findings: Sequence[Finding]) -> list[str]:
+    """The first modules with parameters that findings speak of; one inside another goes with it."""
+    earliest = sorted((f for f in findings if f.severity != "note"), key=lambda f: f.onset)
+    spoken = (anatomy.owners.get(finding.site) for finding in earliest)
+    sites = list(dict.fromkeys(site for site in spoken if site))
+    return [site for site in sites if not any(site.startswith(f"{other}.") for other in sites)][:SITES]
+
+
+def _ordered(start: LoadState, change: Intervention) -> tuple[Intervention, ...]:
+    return (change, start) if isinstance(change, Knob) else (start, change)

@@ -1,0 +1,289 @@
+"""Rescue, end to end, on trainings whose way back is known: a remedy in place, a roll-back, or nothing."""
+
+import hashlib
+import json
+import math
+import shutil
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import recipes_rescue
+import torch
+from safetensors.torch import load_file
+
+import pitprop.watch
+from pitprop import PitpropError
+from pitprop.records import Finding
+from pitprop.remedies.torch.unit_rms import UnitRMS
+from pitprop.trials import compare, recovery, rescue, rescue_text, rescued
+from pitprop.trials.checkpoint import start_from
+from pitprop.trials.interventions import Freeze
+from pitprop.trials.recovery import typical_seed
+from pitprop.watch.snapshots import taken
+
+
+def collapse(folder, training, steps=150, snapshots=1.0):
+    """A watched run with snapshots that ends collapsed."""
+    with pitprop.watch(
+        training.model, training.optimizer, run=folder, every=1, budget=None, quiet=True, snapshots=snapshots
+    ) as watch:
+        for batch in islice(training.batches(0), steps):
+            watch.log(**training.step(batch))
+    return folder
+
+
+def hashes(folder):
+    return {f: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(Path(folder).rglob("*")) if f.is_file()}
+
+
+@pytest.fixture(scope="module")
+def drifted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drifted") / "run"
+    return collapse(folder, recipes_rescue.Regression(0, recipes_rescue.Drifting()))
+
+
+@pytest.fixture(scope="module")
+def saved(drifted, pool, reference, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    before, told = hashes(drifted), []
+    result = rescue(
+        drifted, reference("recipes_rescue", "drifting"), seeds=4, folder=folder, executor=pool, progress=told.append
+    )
+    assert hashes(drifted) == before, "the original was touched"
+    return result, told
+
+
+@pytest.mark.slow
+def test_where_going_back_only_repeats_it_the_remedy_is_found(saved, drifted):
+    result, _ = saved
+    screen = {c.arm: c.verdict for c in result.screen}
+    assert screen["rolled back"] == "no difference within margin"
+    assert screen["in place: learning rate multiplied by 0.1"] == "no difference within margin"
+    assert screen["in place: neck.inner re-initialised"] == "no difference within margin"
+    assert "unit-rms" in result.conclusion.remedy
+    assert {c.arm for c in result.confirm if c.verdict == "better"} == {
+        "in place: neck.squash replaced by unit-rms",
+        "rolled back: neck.squash replaced by unit-rms",
+    }
+    assert result.conclusion.statement.startswith("Rescued (output-duplication from step")
+    assert "Rolling back alone: " in result.conclusion.statement
+    assert "over 4 fresh seeds" in result.conclusion.statement and not result.failed
+    onset = min(f.onset for f in result.findings if f.severity == "failure")
+    good = Path(result.origin.good.path)
+    assert good == taken(drifted)[max(step for step in taken(drifted) if step < onset)].resolve()
+    assert Path(result.origin.collapsed.path).name == "step-150"
+
+
+@pytest.mark.slow
+def test_the_new_checkpoint_loads_and_is_healthy(saved):
+    result, _ = saved
+    record = json.loads((result.checkpoint / "rescue.json").read_text())
+    training = recipes_rescue.Regression(record["seed"], recipes_rescue.Drifting())
+    assert record["interventions"] == [{"kind": "Replace", "path": "neck.squash", "remedy": "unit-rms"}]
+    training.model.neck.squash = UnitRMS(training.model.neck.squash)
+    training.model.load_state_dict(load_file(result.checkpoint / "model.safetensors"))
+    training.optimizer.load_state_dict(torch.load(result.checkpoint / "optimizer.pt", weights_only=True))
+    assert float(training.evaluate()["spread"]) == record["metric"]["spread"] > 0.1
+    for batch in islice(training.batches(120), 20):  # and it goes on
+        training.step(batch)
+    assert training.evaluate()["spread"] > 0.1
+    for name, digest in record["sha256"].items():
+        assert hashlib.sha256((result.checkpoint / name).read_bytes()).hexdigest() == digest
+    readme = (result.checkpoint / "README.txt").read_text()
+    assert "neck.squash replaced by unit-rms" in readme and "weights_only=True" in readme and "untouched" in readme
+
+
+@pytest.mark.slow
+def test_the_same_call_goes_on_without_a_new_run(saved, drifted, pool, reference):
+    result, told = saved
+    before = hashes(result.folder / "runs") | hashes(result.checkpoint)
+    again = rescue(drifted, reference("recipes_rescue", "drifting"), seeds=4, folder=result.folder, executor=pool)
+    assert hashes(result.folder / "runs") | hashes(result.checkpoint) == before
+    assert again.conclusion == result.conclusion and again.checkpoint == result.checkpoint
+    assert told[-1].done == told[-1].total
+
+
+@pytest.mark.slow
+def test_its_folder_says_it_all(saved):
+    result, _ = saved
+    trial = json.loads((result.folder / "trial.json").read_text())
+    assert trial["plan_hash"] == result.plan.hash == json.loads((result.folder / "plan.json").read_text())["hash"]
+    assert trial["conclusion"]["remedy"] == result.conclusion.remedy
+    starts = [arm["interventions"][0] for arm in trial["plan"]["arms"] if arm["name"] == "rolled back"]
+    assert starts == [
+        {
+            "kind": "LoadState",
+            "path": result.origin.good.path,
+            "digest": start_from(Path(result.origin.good.path)).digest,
+        }
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_an_interruption_leaves_no_half_written_checkpoint(
+    error, saved, drifted, pool, reference, tmp_path, monkeypatch
+):
+    result, _ = saved
+    for name in ("runs", "watched"):
+        shutil.copytree(result.folder / name, tmp_path / "out" / name)
+    whole = shutil.copyfile
+
+    def copy(source, target):
+        if target.name == "optimizer.pt":
+            raise error
+        return whole(source, target)
+
+    def again():
+        return rescue(drifted, reference("recipes_rescue", "drifting"), seeds=4, folder=tmp_path / "out", executor=pool)
+
+    monkeypatch.setattr(rescued.shutil, "copyfile", copy)
+    with pytest.raises((KeyboardInterrupt, PitpropError)):
+        again()
+    assert not list((tmp_path / "out").glob("rescued-*"))
+    monkeypatch.undo()
+    name = "model.safetensors"
+    assert (again().checkpoint / name).read_bytes() == (result.checkpoint / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_where_one_blow_did_it_going_back_is_enough(pool, reference, tmp_path):
+    training = recipes_rescue.Regression(recipes_rescue.STRUCK_SEED, recipes_rescue.Knobs())
+    run = collapse(tmp_path / "run", training)
+    result = rescue(
+        run, reference("recipes_rescue", "struck"), seeds=3, screen_seeds=2, folder=tmp_path / "out", executor=pool
+    )
+    confirmed = {c.arm: c.verdict for c in result.confirm}
+    assert any(arm.startswith("rolled back") and v == "better" for arm, v in confirmed.items())
+    # Two seeds and an interval that holds for all arms together decide nothing yet; the effect is there.
+    back = {c.arm: c for c in result.screen}["rolled back"]
+    assert back.effect > back.margin
+    assert result.origin.good.path.endswith("step-48") and result.checkpoint is not None
+
+
+def test_a_checkpoint_file_is_watched_going_on_and_cured_in_place(drifted, pool, reference, tmp_path):
+    original = tmp_path / "collapsed.safetensors"
+    shutil.copy(taken(drifted)[150] / "model.safetensors", original)
+    before = hashes(tmp_path)
+    result = rescue(
+        original,
+        reference("recipes_rescue", "drifting"),
+        seeds=2,
+        screen_seeds=2,
+        folder=tmp_path / "out",
+        executor=pool,
+    )
+    assert before == {original: hashes(tmp_path)[original]}
+    assert result.origin.good is None and all("rolled back" not in c.arm for c in result.screen)
+    assert any(f.rule == "output-duplication" for f in result.findings)
+    assert result.conclusion.remedy.endswith("neck.squash replaced by unit-rms")
+
+
+def test_a_checkpoint_with_its_run_can_roll_back(drifted, reference, tmp_path):
+    original = tmp_path / "collapsed.safetensors"
+    shutil.copy(taken(drifted)[150] / "model.safetensors", original)
+    origin = recovery.find_origin(original, drifted)
+    assert origin.good.path.endswith("step-48") and origin.collapsed.path == str(original)
+    assert origin.findings
+
+
+def test_where_nothing_helps_nothing_is_written_and_an_arm_that_raises_is_told(pool, reference, tmp_path):
+    run = collapse(tmp_path / "run", recipes_rescue.Regression(0, recipes_rescue.Lost()))
+    result = rescue(
+        run,
+        reference("recipes_rescue", "lost"),
+        folder=tmp_path / "out",
+        executor=pool,
+        seeds=2,
+        screen_seeds=2,
+        suspects=[Freeze("no.such.module")],
+    )
+    assert result.collapsed and result.checkpoint is None and not list((tmp_path / "out").glob("rescued-*"))
+    assert result.conclusion.statement.startswith("Not rescued") and result.conclusion.remedy is None
+    assert "pitprop diagnose" in result.conclusion.next
+    assert len(result.failed) == 4 and "no.such.module" in result.failed[0]["error"]
+    assert len(result.screen) > 4
+
+
+def test_a_healthy_run_needs_no_rescue(pool, reference, tmp_path):
+    run = collapse(tmp_path / "run", recipes_rescue.Regression(0, recipes_rescue.Knobs()), steps=60)
+    result = rescue(run, reference("recipes_rescue", "struck"), folder=tmp_path / "out", executor=pool)
+    assert not result.collapsed and result.conclusion.statement.startswith("Nothing to rescue")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"knobs": {"width": 5}}, "does not fit the recipe's model"),
+        ({"knobs": {"widht": 5}}, "did you mean `width`"),
+        ({"seeds": 1}, "no spread"),
+        ({"run": "nowhere"}, "there is no run folder"),
+    ],
+)
+def test_what_cannot_be_rescued_is_an_error(drifted, pool, reference, tmp_path, options, message):
+    checkpoint = taken(drifted)[150] if "run" in options else drifted
+    with pytest.raises(PitpropError, match=message):
+        rescue(checkpoint, reference("recipes_rescue", "drifting"), folder=tmp_path, executor=pool, **options)
+
+
+def test_the_original_folder_is_no_place_for_the_result(drifted, pool, reference):
+    for folder in (drifted, drifted / "rescue"):
+        with pytest.raises(PitpropError, match="never written to"):
+            rescue(drifted, reference("recipes_rescue", "drifting"), folder=folder, executor=pool)
+
+
+def test_a_run_without_snapshots(pool, reference, tmp_path):
+    run = collapse(tmp_path / "run", recipes_rescue.Regression(0, recipes_rescue.Knobs()), steps=5, snapshots=None)
+    with pytest.raises(PitpropError, match="no snapshots") as error:
+        rescue(run, reference("recipes_rescue", "struck"), folder=tmp_path / "out", executor=pool)
+    assert "snapshots=<GiB>" in error.value.do
+
+
+def compared(arm, treated):
+    return compare(
+        [math.nan] * len(treated),
+        treated,
+        arm=arm,
+        changes=arm,
+        seeds=range(3, 3 + len(treated)),
+        metric="spread",
+        higher_is_better=True,
+        margin=0.1,
+        horizon=10,
+        plan="",
+    )
+
+
+def test_the_typical_seed_is_neither_the_luckiest_nor_one_that_failed():
+    assert typical_seed(compared("a", [0.9, math.nan, 0.5, 0.1])) == 5
+
+
+def test_a_way_that_saves_runs_is_told_by_the_runs_it_saves():
+    best, dead = compared("a", [0.5] * 5), compared("b", [math.nan] * 5)
+    failing = [Finding(rule="loss-not-finite", severity="failure", site="<run>", onset=3, detected=3, message="")]
+    said = rescue_text.rescued(best, [best, dead], [best], failing, {best.arm: []}, ("idle",))
+    assert "spread is finite at 5 of 5 seeds, the control at 0 (which goes on as it is), over 5 fresh" in said.statement
+    assert "nan" not in said.statement
+    assert said.inert == ("idle",) and said.exonerated == said.worse == ()
+
+
+@pytest.mark.slow
+def test_the_case_recovers_by_unit_rms_in_place_and_not_by_going_back(reference, pool, tmp_path):
+    from recipes_merging_small import Small, small
+
+    run = collapse(tmp_path / "run", small.build(0, Small()), steps=100)
+    result = rescue(
+        run,
+        reference("recipes_merging_small", "small"),
+        seeds=3,
+        screen_seeds=2,
+        folder=tmp_path / "out",
+        executor=pool,
+    )
+    screen = {c.arm: c for c in result.screen}
+    unit_rms = screen["in place: neck.squash replaced by unit-rms"]
+    assert unit_rms.effect > unit_rms.margin
+    assert abs(screen["rolled back"].effect) < unit_rms.margin
+    assert abs(screen["in place: neck re-initialised"].effect) < unit_rms.margin
+    assert result.checkpoint is not None and "neck.squash replaced by unit-rms" in result.conclusion.remedy
