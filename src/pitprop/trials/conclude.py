@@ -176,7 +176,7 @@ def _nothing_confirmed(
 def _measured(c: Comparison, diverged: int | None) -> str:
     """What was confirmed of an arm: runs saved, where it saves any, and the effect over the pairs."""
     alive = survival(c.control, c.treated)
-    effect = f"a difference of {effect_text(c)} over {_seeds(len(finite_differences(c.control, c.treated)), 'fresh ')}"
+    effect = f"a difference of {difference(c)} over {_seeds(len(finite_differences(c.control, c.treated)), 'fresh ')}"
     if alive.saved <= alive.lost:
         before, after = finite_mean(c.control), finite_mean(c.treated)
         return f"with {c.changes}, {c.metric} goes from {before:.3g} to {after:.3g}, {effect}"
@@ -237,6 +237,11 @@ def effect_text(c: Comparison) -> str:
     if saved(c) > 0:
         alive = survival(c.control, c.treated)
         return f"finite at {alive.treated} of {alive.seeds} seeds, the control at {alive.control}"
+    return difference(c)
+
+
+def difference(c: Comparison) -> str:
+    """The effect with its interval."""
     if math.isnan(c.effect):
         return "no effect could be measured"
     return f"{c.effect:+.3g} ({100 * c.confidence:.3g} % interval {c.low:+.3g} to {c.high:+.3g})"

@@ -216,7 +216,7 @@ def rescue(
         plan=plan,
         screen=screen,
         confirm=confirm,
-        failed=failed_runs(results),
+        failed=failed_runs(results, plan.metric),
         wall_s=time.monotonic() - start,
     )
     _write(result, results, command)
