@@ -3,9 +3,9 @@
 The cost of a measured step is estimated live, without asking the accelerator anything: pitprop's own work between two
 steps is timed directly, and what measuring adds inside a step is the difference of two medians, measured against
 plain steps, so that one hiccup of the machine does not count. A budget never leaves a run unseen: the rules need rows,
-so the first 60 measured steps are taken whatever they cost, and later ones at least each time the run has become a
-tenth longer. Under a budget the choice of steps therefore depends on the wall clock: two runs may be measured at
-different steps, never with different results. `every=k, budget=None` is deterministic.
+so the first 60 measured steps may cost a second together, and while one costs under 20 ms, later ones come at least
+each time the run has become a tenth longer. Under a budget the choice of steps therefore depends on the wall clock: two
+runs may be measured at different steps, never with different results. `every=k, budget=None` is deterministic.
 """
 
 import statistics
@@ -21,8 +21,11 @@ BASE = 10
 CALIBRATION = 3
 """Measured, and plain, steps that are needed before the cost of one can be told; their cost is always accepted."""
 
-MINIMUM, TENTH = 60, 10
-"""Measured steps that are taken whatever they cost (most rules need 40); then no gap is over a tenth of the run."""
+MINIMUM, MINIMUM_S = 60, 1.0
+"""Measured steps that the budget doesn't stretch (most rules need 40) while they cost under these seconds together."""
+
+TENTH, CHEAP_S = 10, 0.02
+"""No gap is over a tenth of the run while a measured step costs less than these seconds: a fast loop stays seen."""
 
 HORIZON, HORIZON_S = 200, 30.0
 """Steps, and seconds, whose budget may be spent at once, so that the beginning can be watched closely."""
@@ -36,7 +39,7 @@ class Schedule:
 
     Args:
         every: Measure every n-th step; None measures densely at first and then every ten. The first step is always
-            measured. The budget may stretch either, after the first 60 measured steps.
+            measured. The budget may stretch either, after 60 measured steps or a second of their cost.
         budget: Largest share of the loop's time that watching may take, from 0 to 1; None is unlimited. What it allows
             over the first 200 steps or 30 s, whichever is longer, may be spent at once.
         clock: Monotonic seconds.
@@ -143,12 +146,13 @@ class Schedule:
             return True
         surplus = self.surplus_s
         late = step - (self._last or 0) >= (step - (self._first or 0)) / TENTH
-        if (self.num_sampled < MINIMUM or late) and surplus is not None:
-            return True
         if surplus is None:
             # Without plain steps there is nothing to compare with: every second step stays plain until there is.
             return step - (self._last or 0) > 1
+        spent = self.own_s + self.num_sampled * surplus
         once = surplus + self.own_s / self.num_sampled
+        if (late and once < CHEAP_S) or (self.num_sampled < MINIMUM and spent < MINIMUM_S):
+            return True
         plain = statistics.median(self._plain_s)
         spread_over = max(self._mark - self._started, HORIZON * plain, HORIZON_S)
-        return self.own_s + self.num_sampled * surplus + once <= self.budget * spread_over
+        return spent + once <= self.budget * spread_over
