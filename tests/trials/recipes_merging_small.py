@@ -11,7 +11,6 @@ class Small(case.Knobs):
     gate: str = "none"
     objective: str = "imitate"
     attention: str = "learned"
-    clip: int = 0
     d_model: int = 64
     num_images: int = 4
 
