@@ -11,7 +11,6 @@ from pitprop import PitpropError
 from pitprop.records import RUN, Comparison, Finding
 from pitprop.trials import Arm, Plan, diagnose, watched
 from pitprop.trials.candidates import USUAL, candidates
-from pitprop.trials.command import command
 from pitprop.trials.conclude import conclude, winners
 from pitprop.trials.diagnosis import fork_step
 from pitprop.trials.interventions import Ablate, ClipGradient, Knob, LearningRate, Replace, Scale
@@ -157,22 +156,6 @@ def test_an_error_says_once_what_to_do(pool, reference, tmp_path):
     with pytest.raises(PitpropError) as caught:
         diagnose(reference("recipes_tiny", "guilty"), folder=tmp_path, executor=pool, knobs={"failing": "None"})
     assert str(caught.value).count("Do: ") == 1
-
-
-def test_the_command_makes_the_same_diagnosis():
-    plain = command("a.py:r", {"x": True}, 4, 3, (), Path("out"), usual_screen_seeds=3)
-    assert plain == ["pitprop", "diagnose", "a.py:r", "--knob", "x=True", "--seeds", "4", "--out", "out"]
-    suspects = [Ablate("x"), Scale("y", "unit", side="input")]
-    *head, code = command("a.py:r", {"x": True}, 4, 2, suspects, Path("out"), usual_screen_seeds=3)
-    assert head == ["python", "-c"]
-    calls = []
-    imports, _, call = code.rpartition("; ")
-    names = {}
-    exec(imports, names)
-    exec(call, names | {"diagnose": lambda *args, **options: calls.append((args, options))})
-    assert calls == [
-        (("a.py:r",), {"knobs": {"x": True}, "seeds": 4, "screen_seeds": 2, "suspects": suspects, "folder": "out"})
-    ]
 
 
 def test_failures_of_the_whole_run_come_first():

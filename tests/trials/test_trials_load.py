@@ -153,7 +153,7 @@ def test_knobs_are_read_by_type(name, text, value):
         ("lr", "fast", "a number"),
         ("name", 3, "it takes text"),
         ("warmup", "soon", "it takes int | None"),
-        ("sizes", "1,2", "no text form"),
+        ("sizes", "1,2", "write it as JSON"),
     ],
 )
 def test_wrong_knobs_are_errors_with_a_hint(name, text, message):

@@ -1,6 +1,7 @@
 """How a user names changes on the command line: one option per intervention, several values are a ladder."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,6 +46,9 @@ class Changes:
     ] = ()
     swap_data: Annotated[Texts, Parameter(negative=(), help="SEED,...: batches of another seed.")] = ()
     precision: Annotated[Texts, Parameter(negative=(), help="bfloat16, float16 or float64.")] = ()
+    change: Annotated[
+        Texts, Parameter(negative=(), help="JSON of any intervention, as plan.json has it: its `kind` and fields.")
+    ] = ()
 
     def options(self) -> list[str]:
         """The options as they were typed."""
@@ -100,6 +104,8 @@ def _read(name: str, text: str) -> "list[Intervention]":
             return [alone[name](text)]
         if name in plain:
             return [plain[name](value) for value in text.split(",")]
+        if name == "change":
+            return [known.from_dict(dict(json.loads(text)))]
         if name == "shuffle_condition":
             return [known.ShuffleCondition(*text.split("=", 1))]
         if name in anywhere:
@@ -107,5 +113,5 @@ def _read(name: str, text: str) -> "list[Intervention]":
         if not equals:
             raise PitpropError(f"--{name.replace('_', '-')} {text} has no value.", do="write PATH=VALUE.")
         return [valued[name](path, value) for value in values.split(",")]
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise PitpropError(f"--{name.replace('_', '-')} {text} cannot be read: {error}.") from error

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from pitprop.cli._app import FOUND, Json, Knobs, app
+from pitprop.cli._app import FOUND, Json, Knobs, On, Timeout, app
+from pitprop.cli._changes import Changes
 from pitprop.cli._recipes import pairs, reference_of
 from pitprop.cli._say import escape, print_json, progress_bar, say
 
@@ -29,24 +30,31 @@ def rescue(
     *,
     run: Path | None = None,
     knob: Knobs = (),
+    changes: Changes | None = None,
     seeds: int = 5,
+    screen_seeds: int = 3,
+    budget: int = 300,
+    on: On = "local",
     workers: int | None = None,
+    timeout_s: Timeout = None,
     out: Path | None = None,
     json: Json = False,
 ) -> int:
     """Bring a collapsed checkpoint back, by controlled trials, and write the state that this leads to.
 
-    Tries rolling back to the last good snapshot, remedies in place and rolled back, and new weights for the offending
-    module, each against going on as it is; confirms the winner on fresh seeds. The original is never touched. Exit
-    code 1: nothing was confirmed.
+    Tries rolling back to the last good snapshot, remedies, a fresh optimizer and new weights for the offending module
+    in place, then rolling back with the best of them, each against going on as it is; confirms the winner on fresh
+    seeds. Changes that you name are tried as well. The original is never touched. Exit code 1: nothing was confirmed.
 
     Args:
         checkpoint: Run folder with snapshots, or a checkpoint (safetensors, or weights that need no code to load).
         recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
         run: Run folder that the checkpoint comes from, for its findings and its last good snapshot.
         seeds: Fresh seeds of the confirming round.
-        workers: Processes; by default one per core.
-        out: Folder for runs and the new checkpoint; by default runs/NAME-rescue. A second call resumes there.
+        screen_seeds: Seeds of the screening round.
+        budget: Runs in all, at most.
+        workers: Runs at the same time; by default one per core.
+        out: Folder for runs, report and the new checkpoint; by default runs/NAME-rescue. A second call resumes there.
     """
     from pitprop.trials import rescue as rescue_
 
@@ -58,7 +66,12 @@ def rescue(
             run=run,
             knobs=pairs(knob),
             seeds=seeds,
+            screen_seeds=screen_seeds,
+            suspects=(changes or Changes()).interventions(),
+            budget=budget,
+            on=on,
             workers=workers,
+            timeout_s=timeout_s,
             folder=folder,
             progress=progress,
         )

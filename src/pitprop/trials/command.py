@@ -1,29 +1,31 @@
-"""The command that makes a diagnosis again: the command line where it can say everything, python where it can't."""
+"""The command line that makes a diagnosis or a rescue again: whatever the functions take, it can say."""
 
+import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from pitprop.trials.interventions import Intervention
+from pitprop.trials.interventions import Intervention, to_dict
 
 
 def command(
-    reference: str,
-    knobs: Mapping[str, Any],
-    seeds: int,
-    screen_seeds: int,
+    verb: str,
+    *named: object,
+    knobs: Mapping[str, Any] | None,
     suspects: Sequence[Intervention],
-    folder: Path,
-    *,
-    usual_screen_seeds: int,
+    options: Mapping[str, object],
 ) -> list[str]:
-    """Arguments of a shell command; the command line has no option for suspects and screening seeds."""
-    as_text = all(isinstance(value, (str, int, float)) for value in knobs.values())
-    if as_text and not suspects and screen_seeds == usual_screen_seeds:
-        overrides = [part for name, value in knobs.items() for part in ("--knob", f"{name}={value}")]
-        return ["pitprop", "diagnose", reference, *overrides, "--seeds", str(seeds), "--out", str(folder)]
-    call = (
-        f"diagnose({reference!r}, knobs={dict(knobs)!r}, seeds={seeds}, screen_seeds={screen_seeds}, "
-        f"suspects={list(suspects)!r}, folder={str(folder)!r})"
-    )
-    return ["python", "-c", f"from pitprop.trials import diagnose; from pitprop.trials.interventions import *; {call}"]
+    """Arguments of a shell command.
+
+    Args:
+        verb: Of the command line.
+        named: What it is given without an option.
+        knobs: Knobs of the control.
+        suspects: Changes to try beside the derived ones; as JSON, for not every field has an option of its own.
+        options: Further options; one that is None is left out.
+    """
+    parts = ["pitprop", verb, *map(str, named)]
+    for name, value in (knobs or {}).items():
+        parts += ["--knob", f"{name}={json.dumps(value) if isinstance(value, (list, tuple)) else value}"]
+    for suspect in suspects:
+        parts += ["--change", json.dumps(to_dict(suspect))]
+    return parts + [part for name, value in options.items() if value is not None for part in (name, str(value))]

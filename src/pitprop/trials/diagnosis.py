@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from pitprop._errors import PitpropError
 from pitprop.records import Comparison, Finding
 from pitprop.trials.candidates import USUAL, candidates
 from pitprop.trials.command import command
-from pitprop.trials.conclude import Conclusion, conclude, nothing_collapsed, winners
+from pitprop.trials.conclude import Conclusion, conclude, nothing_collapsed
+from pitprop.trials.earlier import keep_earlier
 from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spec_of
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
@@ -29,17 +30,15 @@ from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.proof import ForkProof, proved
-from pitprop.trials.recipe import Recipe
+from pitprop.trials.reference import reference_to
 from pitprop.trials.references import References, keep_references, known_references, references_of
 from pitprop.trials.run import RunSpec, spec_source
 from pitprop.trials.trial_file import failed_runs, write_trial
+from pitprop.trials.two_rounds import SCREEN_SEEDS, confirm_best, plan_rounds, refuse_single_seeds, runs_of
 from pitprop.trials.watched import failures, watch_control, watch_runs
 
-SCREEN_SEEDS = 3
-"""Seeds of the screening round, unless others are asked for; also those watched before nothing is said to collapse."""
-
-CONFIRM_ARMS = 3
-"""Arms that go into the confirming round at most."""
+WATCHED_SEEDS = 3
+"""Seeds that are watched before nothing is said to collapse."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +102,15 @@ def diagnose(
         PitpropError: The recipe cannot be loaded, its control run raises, or it cannot be forked exactly.
     """
     start = time.monotonic()
-    if min(seeds, screen_seeds) < 2:
-        raise PitpropError(f"A round of {min(seeds, screen_seeds)} seeds has no spread.", do="give at least 2 seeds.")
+    refuse_single_seeds(seeds, screen_seeds)
     recipe = load_recipe(reference)
-    place, _, attribute = reference.rpartition(":")
-    if place.endswith(".py"):
-        reference = f"{Path(place).resolve()}:{attribute}"
+    reference = reference_to(reference)
     again = command(
-        reference, knobs or {}, seeds, screen_seeds, suspects, Path(folder), usual_screen_seeds=SCREEN_SEEDS
+        "diagnose",
+        reference,
+        knobs=knobs,
+        suspects=suspects,
+        options={"--seeds": seeds, "--screen-seeds": screen_seeds, "--out": folder},
     )
     values = make_knobs(recipe, knobs)
     folder = make_folder(folder)
@@ -118,7 +118,7 @@ def diagnose(
         recipe=reference, source=spec_source(reference), knobs=knobs_to_json(values), seed=0, horizon=recipe.steps
     )
     guess = len(alternatives(recipe, values)) + len(suspects) + len(USUAL)
-    meter = Meter(progress, total=2 + _runs(guess, screen_seeds, seeds))
+    meter = Meter(progress, total=2 + runs_of(guess, screen_seeds, seeds))
 
     with contextlib.ExitStack() as stack:
         pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
@@ -126,7 +126,7 @@ def diagnose(
         references = _references(control, folder, pool) if recipe.references else {}
         control, watched, watched_seeds = watch_control(
             control,
-            range(1, SCREEN_SEEDS),
+            range(1, WATCHED_SEEDS),
             folder,
             pool,
             on_more=lambda: meter.enter("watching it on more seeds"),
@@ -145,11 +145,13 @@ def diagnose(
                 references=references,
                 wall_s=time.monotonic() - start,
             )
-            write_trial(diagnosis, {}, again)
+            _write(diagnosis, {}, again)
             return diagnosis
 
         arms = candidates(findings, alternatives(recipe, values), watched["modules"], suspects)
-        plan = _plan(recipe, control, arms, fork_step(failing[0].onset, watched["every"]), seeds, screen_seeds)
+        at = fork_step(failing[0].onset, watched["every"])
+        plan = plan_rounds(recipe, control, arms, seeds=seeds, screen_seeds=screen_seeds, fork_step=at)
+        keep_earlier(folder, plan.to_dict(), copy_trace=True)
 
         meter.enter("proving that the fork is exact")
         fork = proved(spec_of(plan, Arm(CONTROL), control.seed), folder, pool)
@@ -157,27 +159,19 @@ def diagnose(
 
         meter.enter(
             f"screening {len(arms)} changes on {screen_seeds} seeds",
-            total=meter.done + _runs(len(arms), screen_seeds, seeds),
+            total=meter.done + runs_of(len(arms), screen_seeds, seeds),
         )
         results = run_plan(plan, folder, executor=pool, on_run=meter.tick)
         refuse_failed_control(results, plan.seeds)
         screen = judge(plan, arms, plan.seeds, results, holm=False)
-        chosen = [arm for name in winners(screen, plan) for arm in arms if arm.name == name]
-        fresh, confirm, guards = Results(), (), ()
-        remaining: dict[str, list[Finding]] = {}
-        if chosen:
-            meter.enter(
-                f"confirming {len(chosen)} on {seeds} fresh seeds",
-                total=meter.done + _runs(len(chosen), 0, seeds),
-            )
-            fresh = run_arms(plan, chosen, plan.confirm_seeds, folder, pool, meter.tick)
-            results |= fresh
-            confirm = judge(plan, chosen, plan.confirm_seeds, fresh, holm=True)
-            better = [c.arm for c in confirm if c.verdict == "better"]
-            guards = guard(better, recipe.guards, plan.confirm_seeds, fresh)
-            remaining = _watch_confirmed(
-                [arm for arm in chosen if arm.name in better], plan, control.seed, folder, pool, meter
-            )
+        chosen, fresh, confirm = confirm_best(
+            plan, arms, screen, lambda chosen, on: run_arms(plan, chosen, on, folder, pool, meter.tick), meter
+        )
+        results |= fresh
+        better = [c.arm for c in confirm if c.verdict == "better"]
+        guards = guard(better, recipe.guards, plan.confirm_seeds, fresh)
+        confirmed = [arm for arm in chosen if arm.name in better]
+        remaining = _watch_confirmed(confirmed, plan, control.seed, folder, pool, meter)
         meter.enter("done", total=meter.done)
 
     diagnosis = Diagnosis(
@@ -207,7 +201,7 @@ def diagnose(
         failed=failed_runs(results, recipe.metric),
         wall_s=time.monotonic() - start,
     )
-    write_trial(diagnosis, results, again)
+    _write(diagnosis, results, again)
     return diagnosis
 
 
@@ -231,27 +225,9 @@ def _references(control: RunSpec, folder: Path, pool: Executor) -> References:
     return outcome.value
 
 
-def _runs(arms: int, screen_seeds: int, seeds: int) -> int:
-    """Runs of a trial of so many arms, at most: two rounds with the control, and a watched run of each finalist."""
-    finalists = min(CONFIRM_ARMS, arms)
-    return (1 + arms) * screen_seeds + (1 + finalists) * seeds + finalists
-
-
-def _plan(recipe: Recipe, control: RunSpec, arms: tuple[Arm, ...], step: int, seeds: int, screen_seeds: int) -> Plan:
-    return Plan(
-        recipe=control.recipe,
-        source=control.source,
-        knobs=control.knobs,
-        arms=arms,
-        seeds=tuple(range(screen_seeds)),
-        metric=recipe.metric,
-        higher_is_better=recipe.higher_is_better,
-        margin=recipe.margin,
-        horizon=recipe.steps - step,
-        fork_step=step,
-        confirm_seeds=tuple(range(screen_seeds, screen_seeds + seeds)),
-        confirm_arms=CONFIRM_ARMS,
-    )
+def _write(diagnosis: Diagnosis, results: Results, again: Sequence[str]) -> None:
+    beside = {"guards": [asdict(g) for g in diagnosis.guards], "references": diagnosis.references}
+    write_trial(diagnosis, results, again, fork=diagnosis.fork, beside=beside)
 
 
 def _watch_confirmed(

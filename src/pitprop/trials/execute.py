@@ -16,6 +16,9 @@ from pitprop.trials.run import RunSpec, train_run
 Results = dict[tuple[str, int], dict[str, Any]]
 """(arm, seed) -> the run's record, as it lies in `runs/`."""
 
+SINCE: dict[str, Any] = {"state": None, "diverged": None, "acted": []}
+"""What was added to a record since its first form, so that older folders stay readable."""
+
 RUN_IT = "make it run to its end; `workers.log` in the folder has the whole error."
 """What to do about an error that says nothing itself."""
 
@@ -91,7 +94,7 @@ def run_specs(
     for spec in specs:
         known = read_json(folder / "runs" / f"{spec.address}.json")
         if known is not None and known["status"] == "done":
-            records[spec.address] = known
+            records[spec.address] = SINCE | known
             if on_run:
                 on_run()
         else:

@@ -13,6 +13,7 @@ from pitprop._errors import PitpropError
 from pitprop.records import Comparison
 from pitprop.trials.candidates import name_of
 from pitprop.trials.designs import Factorial, effects
+from pitprop.trials.earlier import keep_earlier
 from pitprop.trials.execute import make_folder, metric_of, run_plan, spec_of, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
@@ -107,6 +108,7 @@ def trial(
         if fork_step:
             meter.enter("proving that the fork is exact")
             fork = proved(spec_of(plan, Arm(CONTROL), plan.seeds[0]), folder, pool)
+        keep_earlier(folder, plan.to_dict())
         meter.enter(f"running {len(plan.arms)} arms and the control on {len(plan.seeds)} seeds")
         results = run_plan(plan, folder, executor=pool, on_run=meter.tick)
     refuse_failed_control(results, plan.seeds)

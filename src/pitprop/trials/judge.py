@@ -92,7 +92,7 @@ def inert(arms: Sequence[Arm], seeds: Sequence[int], metric: str, results: Resul
 
     def idle(arm: str, seed: int) -> bool:
         record, control = results[arm, seed], results[CONTROL, seed]
-        if record["status"] != "done" or control["status"] != "done":
+        if record["status"] != "done" or control["status"] != "done" or record["state"] is None:
             return False
         if record["acted"] and not any(record["acted"]):
             return True

@@ -1,6 +1,8 @@
 """Knobs: from text or JSON to a checked instance of a recipe's dataclass, and back; and what else they could be."""
 
+import contextlib
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -83,9 +85,12 @@ def _read(name: str, value: Any, hint: Any) -> Any:
     if hint is str and not isinstance(value, str):
         raise _wrong(name, value, "it takes text")
     if origin is tuple or hint is tuple:
+        if isinstance(value, str):
+            with contextlib.suppress(json.JSONDecodeError):
+                value = json.loads(value)
         if isinstance(value, (list, tuple)):
             return tuple(value)
-        raise _wrong(name, value, "it takes a tuple, which has no text form")
+        raise _wrong(name, value, "it takes a tuple; write it as JSON: [1, 2]")
     return value
 
 

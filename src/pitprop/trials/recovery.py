@@ -1,13 +1,15 @@
 """Rescue: from a collapsed checkpoint to one that trains again, by a controlled trial in two rounds.
 
-    find the last good snapshot -> arms: roll back, remedies, both, new weights at the site -> screen against going on
-    as it is -> confirm on fresh seeds -> watch the confirmed -> write the winner's state as a new checkpoint
+    find the last good snapshot -> screen single ways (roll back, remedies, fresh optimizer, new weights at the site)
+    against going on as it is -> where they leave something to gain, rolling back with the best of them -> confirm on
+    fresh seeds -> watch the confirmed -> write the winner's state as a new checkpoint
 
 Every arm starts from a checkpoint; seeds decide the order of the data and whatever else the recipe draws after its
 build. Nothing is ever written to the original.
 """
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -19,11 +21,12 @@ from pitprop._errors import PitpropError
 from pitprop.records import Comparison, Finding
 from pitprop.rules import detect
 from pitprop.trace import Reader
-from pitprop.trials.conclude import Conclusion, winners
-from pitprop.trials.diagnosis import CONFIRM_ARMS
+from pitprop.trials.command import command
+from pitprop.trials.conclude import Conclusion, finite_mean, winners
+from pitprop.trials.earlier import keep_earlier
 from pitprop.trials.execute import Results, make_folder, metric_of, run_specs, write_json
 from pitprop.trials.executors import Executor
-from pitprop.trials.executors.local import Local
+from pitprop.trials.executors.place import open_executor
 from pitprop.trials.fork import kept_rng
 from pitprop.trials.interventions import Intervention
 from pitprop.trials.judge import inert, judge, rank, refuse_failed_control
@@ -31,13 +34,18 @@ from pitprop.trials.knobs import knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import CONTROL, Arm, Plan, content_hash
 from pitprop.trials.progress import Meter, OnProgress
-from pitprop.trials.recipe import Recipe
-from pitprop.trials.rescue_arms import Origin, dissect, find_origin, rescue_arms
+from pitprop.trials.reference import reference_to
+from pitprop.trials.rescue_arms import Origin, combined_arms, dissect, find_origin, single_arms
+from pitprop.trials.rescue_story import story
 from pitprop.trials.rescue_text import nothing_confirmed, nothing_to_rescue, rescued
 from pitprop.trials.rescued import write_rescued
 from pitprop.trials.run import RunSpec, spec_source
-from pitprop.trials.trial_file import failed_runs, timing, trial_content
+from pitprop.trials.trial_file import failed_runs, write_trial
+from pitprop.trials.two_rounds import SCREEN_SEEDS, confirm_best, plan_rounds, refuse_single_seeds, runs_of
 from pitprop.trials.watched import FINAL, failures, watch_runs
+
+BUDGET = 300
+"""Runs that a rescue may take, unless it is told otherwise."""
 
 LATE_ROWS = 60
 """Rows that a rule of patience needs to speak, with some to spare."""
@@ -48,7 +56,7 @@ class Rescue:
     """What a rescue found; the same is in the folder's `trial.json`."""
 
     folder: Path
-    """Holds `plan.json`, `runs/`, `watched/`, `trial.json` and the new checkpoint."""
+    """Holds `plan.json`, `runs/`, `watched/`, `trial.json` and the new checkpoint; `pitprop report` shows it."""
     collapsed: bool
     """Whether the checkpoint has a failure to be rescued from."""
     checkpoint: Path | None
@@ -78,9 +86,12 @@ def rescue(
     run: str | Path | None = None,
     knobs: Mapping[str, Any] | None = None,
     seeds: int = 5,
-    screen_seeds: int = 3,
+    screen_seeds: int = SCREEN_SEEDS,
     suspects: Sequence[Intervention] = (),
+    budget: int = BUDGET,
+    on: str = "local",
     workers: int | None = None,
+    timeout_s: float | None = None,
     executor: Executor | None = None,
     folder: str | Path,
     progress: OnProgress | None = None,
@@ -96,22 +107,21 @@ def rescue(
         seeds: Fresh seeds of the confirming round.
         screen_seeds: Seeds of the screening round.
         suspects: Interventions to try beside the derived ones.
-        workers: Processes of the local executor; default one per core.
-        executor: Where to run instead.
+        budget: Runs in all, at most. What the single ways and the confirming round leave goes to rolling back together
+            with the best of them, where they leave something to gain.
+        on, workers, timeout_s: Where to run, how many at a time, and when a run hangs; see `open_executor`.
+        executor: An executor that is open already, instead.
         folder: Where everything is written. Runs that it already holds are not run again, so the same call resumes.
         progress: Told how far it is.
 
     Raises:
-        PitpropError: The checkpoint cannot be read without executing it or does not fit the recipe's model, or the
-            control fails at every seed.
+        PitpropError: The checkpoint cannot be read without executing it or does not fit the recipe's model, the budget
+            does not hold the single ways and the confirming round, or the control fails at every seed.
     """
     start = time.monotonic()
-    if min(seeds, screen_seeds) < 2:
-        raise PitpropError(f"A round of {min(seeds, screen_seeds)} seeds has no spread.", do="give at least 2 seeds.")
+    refuse_single_seeds(seeds, screen_seeds)
     recipe = load_recipe(reference)
-    place, _, attribute = reference.rpartition(":")
-    if place.endswith(".py"):
-        reference = f"{Path(place).resolve()}:{attribute}"
+    reference = reference_to(reference)
     values = make_knobs(recipe, knobs)
     origin = find_origin(Path(checkpoint), None if run is None else Path(run))
     for original in filter(None, (Path(checkpoint), None if run is None else Path(run))):
@@ -133,13 +143,12 @@ def rescue(
         seed=0,
         horizon=recipe.steps,
     )
-    command = ["pitprop", "rescue", str(checkpoint), reference, *(["--run", str(run)] if run else [])]
-    command += [part for name, value in (knobs or {}).items() for part in ("--knob", f"{name}={value}")]
-    command += ["--seeds", str(seeds), "--out", str(folder)]
+    options = {"--run": run, "--seeds": seeds, "--screen-seeds": screen_seeds, "--budget": budget, "--out": folder}
+    again = command("rescue", checkpoint, reference, knobs=knobs, suspects=suspects, options=options)
     meter = Meter(progress, total=1)
 
     with contextlib.ExitStack() as stack:
-        pool = executor or stack.enter_context(Local(workers, log=folder / "workers.log"))
+        pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
         findings = origin.findings
         if findings is None:
             meter.enter("watching it go on as it is")
@@ -156,50 +165,55 @@ def rescue(
                 origin=origin,
                 wall_s=time.monotonic() - start,
             )
-            _write(result, {}, command)
+            keep_earlier(folder, {})
+            write_trial(result, {}, again, beside={"rescue": story(result, control)})
             return result
 
-        arms = rescue_arms(origin, anatomy, findings, suspects)
-        plan = _plan(recipe, control, arms, seeds, screen_seeds)
+        arms = single_arms(origin, anatomy, findings, suspects)
+        left = budget - runs_of(len(arms), screen_seeds, seeds)
+        if left < 0:
+            raise PitpropError(
+                f"A budget of {budget} runs does not hold {len(arms)} single ways and the confirming round.",
+                do=f"give at least {budget - left}, or fewer seeds.",
+            )
+        plan = plan_rounds(recipe, control, arms, seeds=seeds, screen_seeds=screen_seeds)
+        keep_earlier(folder, plan.to_dict())
         write_json(folder / "plan.json", plan.to_dict() | {"hash": plan.hash})
-        finalists = min(CONFIRM_ARMS, len(arms))
-        rest = (1 + finalists) * seeds + finalists
         meter.enter(
             f"screening {len(arms)} ways on {screen_seeds} seeds",
-            total=meter.done + (1 + len(arms)) * screen_seeds + rest,
+            total=meter.done + runs_of(len(arms), screen_seeds, seeds),
         )
         trial = _Trial(control, folder, pool, meter)
         results = trial.run(arms, plan.seeds)
         refuse_failed_control(results, plan.seeds)
-        idle = inert(arms, plan.seeds, plan.metric, results)
         screen = judge(plan, arms, plan.seeds, results, holm=False)
-        chosen = [arm for name in winners(screen, plan) for arm in arms if arm.name == name]
-        confirm: tuple[Comparison, ...] = ()
-        best, written = None, None
-        remaining: dict[str, list[Finding]] = {}
+        idle = inert(arms, plan.seeds, plan.metric, results)
+        if trial.leaves_something(origin, screen, plan):
+            # The plan needs no change: they follow from the single ways by a rule that does not look at any other run.
+            more = combined_arms(origin, arms, screen, plan.margin, idle)[: left // screen_seeds]
+            meter.enter(f"screening {len(more)} ways together", total=meter.total + (1 + len(more)) * screen_seeds)
+            results |= trial.run(more, plan.seeds)
+            arms += more
+            screen = judge(plan, arms, plan.seeds, results, holm=False)
+        chosen, fresh, confirm = confirm_best(plan, arms, screen, trial.run, meter)
+        results |= fresh
+        best, written, winner, remaining = None, None, None, {}
         if chosen:
-            meter.enter(
-                f"confirming {len(chosen)} on {seeds} fresh seeds",
-                total=meter.done + (1 + len(chosen)) * seeds + len(chosen),
-            )
-            fresh = trial.run(chosen, plan.confirm_seeds)
-            results |= fresh
-            confirm = judge(plan, chosen, plan.confirm_seeds, fresh, holm=True)
             ends = {c.arm: trial.watch(_arm(chosen, c.arm), typical_seed(c)) for c in confirm if c.verdict == "better"}
-            remaining = {name: left for name, (_, _, left) in ends.items()}
+            remaining = {name: failing for name, (_, _, failing) in ends.items()}
             # A way that also removes the failure beats one that only moves the metric further.
             best = max(
                 (c for c in confirm if c.arm in ends), key=lambda c: (not remaining[c.arm], rank(c)), default=None
             )
             if best is not None:
-                spec, state, _ = ends[best.arm]
+                winner, state, _ = ends[best.arm]
                 written = write_rescued(
                     folder,
                     state,
                     origin=origin.collapsed,
                     arm=_arm(chosen, best.arm),
-                    spec=spec,
-                    metric=metric_of(fresh[best.arm, spec.seed], plan.metric),
+                    spec=winner,
+                    metric=metric_of(fresh[best.arm, winner.seed], plan.metric),
                     comparison=best,
                 )
         meter.enter("done", total=meter.done)
@@ -219,7 +233,7 @@ def rescue(
         failed=failed_runs(results, plan.metric),
         wall_s=time.monotonic() - start,
     )
-    _write(result, results, command)
+    write_trial(result, results, again, beside={"rescue": story(result, control, winner)})
     return result
 
 
@@ -250,6 +264,16 @@ class _Trial:
         records = run_specs(list(specs.values()), self.folder, self.pool, self.meter.tick)
         return {key: records[spec.address] | {"arm": key[0]} for key, spec in specs.items()}
 
+    def leaves_something(self, origin: Origin, screen: Sequence[Comparison], plan: Plan) -> bool:
+        """Whether no single way was good enough to confirm, or the best is short of what the last good state was."""
+        if origin.good is None or not winners(screen, plan):
+            return True
+        specs = [dataclasses.replace(self.spec(Arm("", (origin.good,)), seed), horizon=0) for seed in plan.seeds]
+        records = run_specs(specs, self.folder, self.pool)
+        good = finite_mean([metric_of(record, plan.metric) for record in records.values()])
+        short = good - finite_mean(max(screen, key=rank).treated)
+        return (short if plan.higher_is_better else -short) > plan.margin
+
     def watch(self, arm: Arm, seed: int) -> tuple[RunSpec, Path, list[Finding]]:
         """The run of `arm` at `seed` once more, watched: its spec, its final state, and the failures it still has."""
         spec = self.spec(arm, seed)
@@ -270,35 +294,5 @@ def typical_seed(comparison: Comparison) -> int:
     return finite[len(finite) // 2][1]
 
 
-def _write(result: Rescue, results: Results, command: Sequence[str]) -> None:
-    content = trial_content(
-        plan=result.plan,
-        rounds={"screen": result.screen, "confirm": result.confirm},
-        fork=None,  # every arm starts from a file
-        conclusion=result.conclusion,
-        failed=result.failed,
-        timing=timing(results),
-        command=command,
-        wall_s=result.wall_s,
-    )
-    write_json(result.folder / "trial.json", content)
-
-
 def _arm(arms: Sequence[Arm], name: str) -> Arm:
     return next(arm for arm in arms if arm.name == name)
-
-
-def _plan(recipe: Recipe, control: RunSpec, arms: tuple[Arm, ...], seeds: int, screen_seeds: int) -> Plan:
-    return Plan(
-        recipe=control.recipe,
-        source=control.source,
-        knobs=control.knobs,
-        arms=arms,
-        seeds=tuple(range(screen_seeds)),
-        metric=recipe.metric,
-        higher_is_better=recipe.higher_is_better,
-        margin=recipe.margin,
-        horizon=control.horizon,
-        confirm_seeds=tuple(range(screen_seeds, screen_seeds + seeds)),
-        confirm_arms=CONFIRM_ARMS,
-    )

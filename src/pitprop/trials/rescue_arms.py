@@ -1,4 +1,4 @@
-"""What a rescue starts from, and its arms: go on as it is, roll back, and each remedy with and without rolling back."""
+"""What a rescue starts from, and its arms: the single ways first, and what goes with rolling back after them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,20 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from pitprop._errors import PitpropError
-from pitprop.records import Finding
+from pitprop.records import Comparison, Finding
 from pitprop.rules import detect
 from pitprop.trace import Reader
 from pitprop.trials.candidates import candidates, name_of
 from pitprop.trials.checkpoint import LoadState, read_checkpoint, refuse_misfit, start_from
-from pitprop.trials.interventions import Intervention, Knob, Reinitialise, Scale
+from pitprop.trials.interventions import Intervention, Knob, Reinitialise, ResetOptimizer, Scale
 from pitprop.trials.interventions._targets import model_of
+from pitprop.trials.judge import gain, rank, saved
 from pitprop.trials.knobs import alternatives, knobs_to_json
 from pitprop.trials.plan import Arm
 from pitprop.trials.recipe import Recipe
 from pitprop.trials.run import build
 from pitprop.watch.snapshots import last_good, taken
 
-ROLLED_BACK = "rolled back"
+ROLLED_BACK, IN_PLACE = "rolled back", "in place"
+FRESH_OPTIMIZER = f"{IN_PLACE}: fresh optimizer"
+
+COMBINED = 2
+"""Ways that did better in place and are tried rolled back."""
 
 SITES = 3
 """Modules that are drawn anew at most, each by itself: where a collapse began comes before where it spread to."""
@@ -35,6 +40,10 @@ class Origin:
     """The last good snapshot of its run, where there is one and it is another."""
     findings: tuple[Finding, ...] | None
     """Of the run's trace; None where there is no trace."""
+    run: Path | None = None
+    """Folder of its run, where that is known."""
+    snapshots: tuple[int, ...] = ()
+    """Steps of the run's snapshots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +54,8 @@ class Anatomy:
     """Module path -> the nearest module at or above it that has parameters; None where that is the model."""
     knob_values: Sequence[tuple[str, Any]]
     """Other values of the knobs with which the model still takes the checkpoint."""
+    remembers: bool
+    """Whether the collapsed checkpoint holds an optimizer state that could be dropped."""
 
 
 def find_origin(checkpoint: Path, run: Path | None) -> Origin:
@@ -70,7 +81,13 @@ def find_origin(checkpoint: Path, run: Path | None) -> Origin:
     collapsed = start_from(snapshots[max(snapshots)] if run == checkpoint else checkpoint)
     step = last_good(snapshots, findings)
     good = None if step is None else start_from(snapshots[step])
-    return Origin(collapsed=collapsed, good=None if good == collapsed else good, findings=findings)
+    return Origin(
+        collapsed=collapsed,
+        good=None if good == collapsed else good,
+        findings=findings,
+        run=run.resolve(),
+        snapshots=tuple(snapshots),
+    )
 
 
 def dissect(recipe: Recipe, values: Any, origin: Origin) -> Anatomy:
@@ -81,9 +98,9 @@ def dissect(recipe: Recipe, values: Any, origin: Origin) -> Anatomy:
     """
     knobs = knobs_to_json(values)
     model = model_of(build(recipe, knobs, 0, ())[0])
-    for state in (origin.collapsed, origin.good):
-        if state is not None:
-            refuse_misfit(model.state_dict(), read_checkpoint(Path(state.path)).weights, state.path)
+    for state in filter(None, (origin.good, origin.collapsed)):
+        found = read_checkpoint(Path(state.path))
+        refuse_misfit(model.state_dict(), found.weights, state.path)
     owners: dict[str, str | None] = {}
     for path, module in model.named_modules():
         if path:
@@ -95,13 +112,17 @@ def dissect(recipe: Recipe, values: Any, origin: Origin) -> Anatomy:
         other = model_of(build(recipe, {**knobs, name: value}, 0, ())[0]).state_dict()
         return shapes == {key: tensor.shape for key, tensor in other.items()}
 
-    return Anatomy(owners=owners, knob_values=[kv for kv in alternatives(recipe, values) if fits(*kv)])
+    return Anatomy(
+        owners=owners,
+        knob_values=[kv for kv in alternatives(recipe, values) if fits(*kv)],
+        remembers=any(state.get("state") for state in found.optimizers),
+    )
 
 
-def rescue_arms(
+def single_arms(
     origin: Origin, anatomy: Anatomy, findings: Iterable[Finding], suspects: Sequence[Intervention] = ()
 ) -> tuple[Arm, ...]:
-    """Roll-back alone, every candidate in place and rolled back, and the offending modules drawn anew.
+    """One thing each: roll back, or in place every candidate, a fresh optimizer, and the offending modules drawn anew.
 
     Args:
         origin: The states to start from.
@@ -114,14 +135,50 @@ def rescue_arms(
     # Divided by what it was on one batch: that tells a cause, but a checkpoint can't carry it.
     changes = [change for change in changes if not (isinstance(change, Scale) and change.factor == "unit")]
     arms = [] if origin.good is None else [Arm(ROLLED_BACK, (origin.good,))]
-    for start, where in ((origin.collapsed, "in place"), (origin.good, ROLLED_BACK)):
-        if start is not None:
-            arms += [Arm(f"{where}: {name_of(change)}", _ordered(start, change)) for change in changes]
+    arms += [Arm(f"{IN_PLACE}: {name_of(change)}", _ordered(origin.collapsed, change)) for change in changes]
+    if anatomy.remembers and ResetOptimizer() not in changes:
+        arms.append(Arm(FRESH_OPTIMIZER, (origin.collapsed, ResetOptimizer())))
     arms += [
-        Arm(f"in place: {site} re-initialised", (origin.collapsed, Reinitialise(site)))
+        Arm(f"{IN_PLACE}: {site} re-initialised", (origin.collapsed, Reinitialise(site)))
         for site in _offending(anatomy, findings)
+        if Reinitialise(site) not in changes
     ]
     return tuple(arms)
+
+
+def combined_arms(
+    origin: Origin, singles: Sequence[Arm], screen: Sequence[Comparison], margin: float, inert: Sequence[str]
+) -> tuple[Arm, ...]:
+    """Rolling back together with a single way, the most promising first; nothing where there is no way back.
+
+    The ways in place that did better are rolled back too, and one offending module drawn anew. Where none did better,
+    all are: nothing works on weights that are past help, and what works before they are is not known yet.
+
+    Args:
+        origin: The states to start from.
+        singles: Arms of the first round.
+        screen: Their comparisons.
+        margin: Difference that is too small to matter.
+        inert: Arms that did nothing.
+    """
+    good = origin.good
+    if good is None:
+        return ()
+    told = {c.arm: c for c in screen}
+    placed = [arm for arm in singles if arm.name.startswith(f"{IN_PLACE}: ") and arm.name not in inert]
+    placed = sorted(
+        (arm for arm in placed if arm.name != FRESH_OPTIMIZER), key=lambda arm: rank(told[arm.name]), reverse=True
+    )
+    again = [arm for arm in placed if any(isinstance(change, Reinitialise) for change in arm.interventions)]
+    remedies = [arm for arm in placed if arm not in again]
+    better = [arm for arm in remedies if saved(told[arm.name]) > 0 or gain(told[arm.name]) > margin]
+    return tuple(
+        Arm(
+            arm.name.replace(IN_PLACE, ROLLED_BACK, 1),
+            tuple(good if change == origin.collapsed else change for change in arm.interventions),
+        )
+        for arm in [*better[:COMBINED], *again[:1], *(() if better else remedies)]
+    )
 
 
 def _offending(anatomy: Anatomy, findings: Sequence[Finding]) -> list[str]:

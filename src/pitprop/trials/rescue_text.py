@@ -49,7 +49,7 @@ def rescued(
     return Conclusion(
         statement=f"{'Improved' if left else 'Rescued'} ({failure_text(failing)}): {best.changes}. "
         f"{_measured(best)} over {len(best.seeds)} fresh seeds. {end}"
-        f"{_roll_back(screen, confirm, best)}{also}",
+        f"{_roll_back(screen, confirm, best)}{also}{_idle(inert)}",
         cause=None,
         remedy=best.changes,
         **_lists(screen, confirm, inert),
@@ -67,7 +67,8 @@ def nothing_confirmed(
     tried = "; ".join(f"{c.arm}: {effect_text(c)}, {c.verdict}" for c in confirm)
     return Conclusion(
         statement=f"Not rescued ({failure_text(failing)}): none of {len(screen)} ways is confirmed to do better than "
-        f"going on as it is.{f' On fresh seeds, {tried}.' if tried else ''}{_roll_back(screen, confirm, None)}",
+        f"going on as it is.{f' On fresh seeds, {tried}.' if tried else ''}{_roll_back(screen, confirm, None)}"
+        f"{_idle(inert)}",
         cause=None,
         remedy=None,
         **_lists(screen, confirm, inert),
@@ -93,6 +94,10 @@ def _lists(screen: Sequence[Comparison], confirm: Sequence[Comparison], inert: t
         return tuple(arm for arm, said in last.items() if said == verdict)
 
     return {"exonerated": named("no difference within margin"), "worse": named("worse"), "inert": inert}
+
+
+def _idle(inert: Sequence[str]) -> str:
+    return f" Without effect at all, so not tested: {', '.join(inert)}." if inert else ""
 
 
 def _roll_back(screen: Sequence[Comparison], confirm: Sequence[Comparison], best: Comparison | None) -> str:

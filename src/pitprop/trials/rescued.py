@@ -15,6 +15,7 @@ from pitprop.trials.execute import write_json
 from pitprop.trials.interventions import Knob, to_dict
 from pitprop.trials.plan import Arm
 from pitprop.trials.run import RunSpec, to_json_number
+from pitprop.trials.trial_file import json_ready
 from pitprop.watch.state import MODEL, OPTIMIZER, whole_folder
 
 README, RECORD = "README.txt", "rescue.json"
@@ -79,15 +80,6 @@ def write_rescued(
             do="make room, and give the same command again: it goes on from there.",
         ) from error
     return target
-
-
-def json_ready(value: Any) -> Any:
-    """`value` with NaN and infinities as text and tuples as lists."""
-    if isinstance(value, Mapping):
-        return {key: json_ready(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [json_ready(item) for item in value]
-    return to_json_number(value) if isinstance(value, float) else value
 
 
 def code_note(changes: Sequence[Any]) -> str:

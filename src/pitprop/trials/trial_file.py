@@ -14,32 +14,41 @@ from pitprop.trials.run import to_json_number
 
 if TYPE_CHECKING:
     from pitprop.trials.diagnosis import Diagnosis
+    from pitprop.trials.recovery import Rescue
 
 
 SCHEMA = 1
 """Raised when a reader of the last one could not read the file."""
 
 
-def write_trial(diagnosis: "Diagnosis", results: Results, command: Sequence[str]) -> None:
-    """Write `diagnosis` to its folder.
+def write_trial(
+    found: "Diagnosis | Rescue",
+    results: Results,
+    command: Sequence[str],
+    *,
+    fork: ForkProof | None = None,
+    beside: Mapping[str, Any],
+) -> None:
+    """Write what two rounds found to its folder.
 
     Args:
-        diagnosis: What was found.
+        found: The result.
         results: Records of all runs, for what they cost.
         command: The command line that makes it again.
+        fork: Proof of the fork, where there is one.
+        beside: What else the file is to hold.
     """
-    data = trial_content(
-        plan=diagnosis.plan,
-        rounds={"screen": diagnosis.screen, "confirm": diagnosis.confirm},
-        fork=diagnosis.fork,
-        conclusion=diagnosis.conclusion,
-        failed=diagnosis.failed,
+    content = trial_content(
+        plan=found.plan,
+        rounds={"screen": found.screen, "confirm": found.confirm},
+        fork=fork,
+        conclusion=found.conclusion,
+        failed=found.failed,
         timing=timing(results),
         command=command,
-        wall_s=diagnosis.wall_s,
+        wall_s=found.wall_s,
     )
-    data |= {"guards": [_json(asdict(g)) for g in diagnosis.guards], "references": diagnosis.references}
-    write_json(diagnosis.folder / "trial.json", data)
+    write_json(found.folder / "trial.json", content | {key: json_ready(value) for key, value in beside.items()})
 
 
 def trial_content(
@@ -60,10 +69,10 @@ def trial_content(
         "plan_hash": plan.hash if plan else "",
         "command": list(command),
         "fork": fork.to_dict() if fork else {},
-        "comparisons": [_json(asdict(c)) | {"round": name} for name, cs in rounds.items() for c in cs],
-        "conclusion": _json(asdict(conclusion)),
+        "comparisons": [json_ready(asdict(c)) | {"round": name} for name, cs in rounds.items() for c in cs],
+        "conclusion": json_ready(asdict(conclusion)),
         "failed": list(failed),
-        "timing": _json(dict(timing)),
+        "timing": json_ready(dict(timing)),
         "wall_s": wall_s,
     }
 
@@ -92,11 +101,12 @@ def _not_finite(record: Mapping[str, Any], metric: str) -> str:
     return f"it ended with {metric} = {record['metrics'][metric]}{since}"
 
 
-def _json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _json(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_json(item) for item in value]
+def json_ready(value: Any) -> Any:
+    """`value` as JSON values: NaN and infinities as text, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [json_ready(item) for item in value]
     return to_json_number(value) if isinstance(value, float) else value
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import RUN, Finding
+from pitprop.trials.earlier import set_aside
 from pitprop.trials.execute import RUN_IT, read_json, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.interventions._targets import model_of, optimizers_of
@@ -146,7 +147,10 @@ def watch_control(
     """
     specs = [control, *(dataclasses.replace(control, seed=seed) for seed in more)]
     # A resumed diagnosis begins with the run that decided.
-    first = next((spec for spec in specs if _known(folder, spec) is not None), control)
+    first = next((spec for spec in specs if _known(folder, spec) is not None), None)
+    if first is None:
+        set_aside(folder)
+        first = control
     (run,) = watch_runs({folder: first}, executor)
     if failures(run["findings"]):
         return first, run, 1

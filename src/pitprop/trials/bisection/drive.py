@@ -23,6 +23,7 @@ from pitprop.trials.bisection.oracle import Oracle, Step
 from pitprop.trials.bisection.rounds import CONFIRM_ARMS, CONFIRM_SEEDS, Runner, confirm_sets, run_ends
 from pitprop.trials.bisection.search import search
 from pitprop.trials.bisection.sequential import SequentialTest
+from pitprop.trials.earlier import keep_earlier
 from pitprop.trials.execute import make_folder, write_json
 from pitprop.trials.executors import Executor
 from pitprop.trials.executors.place import open_executor
@@ -94,6 +95,7 @@ def bisect(
         pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
         changes = changes or module_changes(recipe, base, by_module, bad, pool)
         plan = _plan(changes, metric or recipe.metric, budget)
+        keep_earlier(folder, plan)
         write_json(folder / "plan.json", plan)
         meter = Meter(progress, total=budget)
         runner = Runner(changes, metric or recipe.metric, folder, pool, meter.tick)
