@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pitprop import PitpropError
-from pitprop.trials.checkpoint import read_checkpoint, refuse_misfit, start_from
+from pitprop.trials.checkpoint import read_checkpoint
+from pitprop.trials.load_state import refuse_misfit, start_from
 
 
 class Training:

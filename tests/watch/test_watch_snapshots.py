@@ -160,37 +160,74 @@ def test_a_kill_in_the_middle_of_a_write_leaves_no_snapshot_that_looks_whole(tmp
 
 
 @given(
-    size=st.integers(2, 40),
-    onset=st.none() | st.integers(0, 3000),
-    delay=st.integers(0, 300),
+    room=st.integers(2, 40),
+    sizes=st.lists(st.integers(40, 100), min_size=1, max_size=5),
+    onsets=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 300)), max_size=3),
     ratio=st.sampled_from([1.1, 1.25, 2.0]),
+    skipped=st.integers(1, 7),
 )
-@settings(deadline=None, max_examples=40)
-def test_thinning_keeps_the_budget_the_newest_and_the_last_good(size, onset, delay, ratio, tmp_path_factory):
+@settings(deadline=None, max_examples=60)
+def test_thinning_keeps_the_budget_the_first_the_newest_and_the_last_good(
+    room, sizes, onsets, ratio, skipped, tmp_path_factory
+):
+    """Of any schedule: snapshots of different sizes, failures seen late or never, steps at which none was affordable."""
     folder = tmp_path_factory.mktemp("run")
+    budget, each = 100 * room, itertools.cycle(sizes)
+
+    def on_disk():
+        return sum(f.stat().st_size for f in (folder / "snapshots").rglob("*") if f.is_file())
 
     def write(path):
         path.mkdir(parents=True)
-        (path / "data").write_bytes(b"x" * 100)
-        return 100
+        size = next(each)
+        (path / "data").write_bytes(b"x" * size)
+        assert on_disk() <= budget  # at the worst moment, too
+        return size
 
-    keeper = Keeper(folder, Snapshots(budget_gib=100 * size / GIB, ratio=ratio), write)
-    known_good = None
-    findings = []
-    for step in range(2000):
-        if onset is not None and step == onset + delay:
-            findings = [failure(onset), failure(onset, "warning")]
-            known_good = last_good(taken(folder), findings)
+    keeper = Keeper(folder, Snapshots(budget_gib=budget / GIB, ratio=ratio), write)
+    known_good, findings, steps = None, [], []
+    for step in range(0, 2000, skipped):
+        for onset, delay in onsets:
+            if onset + delay <= step and all(f.onset != onset for f in findings):
+                findings += [failure(onset), failure(onset, "warning")]
+                known_good = last_good(taken(folder), findings)
         if keeper.due(step):
             keeper.take(step, findings, 100)
-            steps = list(taken(folder))
-            assert 100 * len(steps) <= 100 * size
-            assert steps[-1] == step
+            before, steps = steps, list(taken(folder))
+            assert on_disk() <= budget
+            assert steps[-1] == step and set(steps) <= {*before, step}
             assert known_good is None or known_good in steps
+            assert room < 3 or steps[0] == 0
     assert list(taken(folder)) == keeper.describe(findings)["steps"]
-    if onset is None and size >= 8:  # what is left is spread over the whole run
+    if not findings and room >= 8 and skipped == 1:  # what is left is spread over the whole run
         gaps = [math.log((b + 1) / (a + 1)) for a, b in itertools.pairwise(steps)]
-        assert max(gaps) <= 4 * math.log(2001) / min(size, len(steps))
+        assert max(gaps) <= 4 * math.log(2001) / min(room, len(steps))
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+def test_the_estimate_is_never_less_than_what_is_written(optimizer, tmp_path):
+    model = Language()
+    optimizer = optimizer(model.parameters(), 1e-3)
+    for name in ("before", "after"):
+        assert state.write_checkpoint(tmp_path / name, model, [optimizer]) <= state.state_bytes(model, [optimizer])
+        train(model, optimizer, 1)
+
+
+def test_a_killed_writer_leaves_nothing_that_the_next_one_keeps(tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from pitprop.watch.state import whole_folder\n"
+        "with whole_folder(Path(sys.argv[1])) as part:\n"
+        "    (part / 'model.safetensors').write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    target = tmp_path / "rescued"
+    assert subprocess.run([sys.executable, "-c", code, str(target)], check=False).returncode == -9
+    assert not target.exists() and len(list(tmp_path.iterdir())) == 1
+    with state.whole_folder(target) as part:
+        (part / "model.safetensors").write_text("whole")
+    assert [f.name for f in tmp_path.iterdir()] == ["rescued"]
 
 
 def test_the_last_good_is_before_the_onset_or_the_initial_state():

@@ -1,10 +1,11 @@
-"""Checkpoints: found, checked and loaded without executing anything that they hold.
+"""Checkpoints: found and read without executing anything that they hold.
 
-A checkpoint is a folder as a watch writes it (`model.safetensors` with `optimizer.pt` beside it), a `.safetensors`
-file (an `optimizer.pt` beside it is used too), or a file of `torch.save` that loads with `weights_only=True`.
+A checkpoint is a folder with `model.safetensors`, with its shards and their index, or with `pytorch_model.bin`; a
+`.safetensors` file; or a file of `torch.save` that loads with `weights_only=True`. `optimizer.pt` and `training.pt`
+beside the weights are read too.
 """
 
-import hashlib
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pitprop._errors import PitpropError
-from pitprop.trials.interventions._targets import Applied, model_of, optimizers_of
-from pitprop.watch.state import MODEL, OPTIMIZER, unplain
+from pitprop.watch.state import MODEL, OPTIMIZER, TRAINING, unplain
 
 READ = "docs/rescue.md"
+INDEX, BINARY = f"{MODEL}.index.json", "pytorch_model.bin"
 WEIGHTS_KEYS = ("model", "state_dict", "model_state_dict")
-OPTIMIZER_KEYS = ("optimizer", "optimizers", "optimizer_state_dict")
+OPTIMIZER_KEYS = ("optimizer", "optimizers", "optimizer_state_dict", "optimizer_states")
 SHOWN = 3
 """Tensors that an error names."""
 
@@ -35,46 +36,8 @@ class Checkpoint:
     """The model's `state_dict`."""
     optimizers: Sequence[Mapping[str, Any]]
     """State of each optimizer; empty where the checkpoint has none."""
-
-
-@dataclass(frozen=True)
-class LoadState:
-    """Start from a checkpoint: its weights, and its optimizer state where it has one.
-
-    Args:
-        path: Absolute path of the checkpoint.
-        digest: SHA-256 of its files, so that a run's address is that of its content.
-    """
-
-    path: str
-    digest: str
-
-    def describe(self) -> str:
-        return f"from {Path(self.path).name}"
-
-    def blames(self) -> str:
-        return "the weights that the run had"
-
-    def apply(self, training: Any) -> Applied:
-        found = read_checkpoint(Path(self.path))
-        model = model_of(training)
-        refuse_misfit(model.state_dict(), found.weights, self.path)
-        model.load_state_dict(dict(found.weights))
-        if found.optimizers:
-            _load_optimizers(list(optimizers_of(training).values()), found.optimizers, self.path)
-        applied = Applied((self.path,))
-        applied.calls[self.path] += 1
-        return applied
-
-
-def start_from(path: Path) -> LoadState:
-    """The start from the checkpoint at `path`, as it is on disk now."""
-    path = path.resolve()
-    total = hashlib.sha256()
-    for file in _files(path):
-        with file.open("rb") as data:
-            total.update(file.name.encode() + b"\0" + hashlib.file_digest(data, "sha256").digest())
-    return LoadState(str(path), total.hexdigest())
+    others: Mapping[str, Any]
+    """What else it holds, by name: states of schedulers, scaler, EMA, and plain values."""
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -83,23 +46,57 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         PitpropError: There is none, it is damaged, it would have to be executed to be read, or it holds no weights.
     """
-    weights, *beside = _files(path)
-    if weights.suffix == ".safetensors":
-        try:
-            tensors = load_file(weights)
-        except (SafetensorError, OSError) as error:
-            raise _damaged(weights, error) from error
-        state = load_plain(beside[0]) if beside else []
-        return Checkpoint(weights=tensors, optimizers=_as_list(state))
-    content = load_plain(weights)
+    files = files_of(path)
+    beside = {file.name: load_plain(file) for file in files if file.name in (OPTIMIZER, TRAINING)}
+    optimizers, others = _as_list(beside.get(OPTIMIZER, [])), beside.get(TRAINING, {})
+    shards = [file for file in files if file.suffix == ".safetensors"]
+    if shards:
+        weights: dict[str, Tensor] = {}
+        for shard in shards:
+            try:
+                weights |= load_file(shard)
+            except (SafetensorError, OSError) as error:
+                raise _damaged(shard, error) from error
+        return Checkpoint(weights=weights, optimizers=optimizers, others=others)
+    content = load_plain(files[0])
     if not isinstance(content, Mapping):
-        raise _no_weights(weights, f"it holds a {type(content).__name__}")
-    inside = next((content[key] for key in WEIGHTS_KEYS if isinstance(content.get(key), Mapping)), None)
-    state = [] if inside is None else next((content[key] for key in OPTIMIZER_KEYS if key in content), [])
-    tensors = dict(content if inside is None else inside)
-    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise _no_weights(weights, f"it holds {', '.join(f'`{key}`' for key in list(content)[:SHOWN]) or 'nothing'}")
-    return Checkpoint(weights=tensors, optimizers=_as_list(state))
+        raise _no_weights(files[0], f"it holds a {type(content).__name__}")
+    key = next((key for key in WEIGHTS_KEYS if isinstance(content.get(key), Mapping)), None)
+    weights = dict(content if key is None else content[key])
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise _no_weights(files[0], f"it holds {', '.join(f'`{key}`' for key in list(content)[:SHOWN]) or 'nothing'}")
+    if key is not None:
+        optimizers = next((_as_list(content[name]) for name in OPTIMIZER_KEYS if content.get(name)), optimizers)
+        others = others | {name: value for name, value in content.items() if name not in (key, *OPTIMIZER_KEYS)}
+    return Checkpoint(weights=weights, optimizers=optimizers, others=others)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of the checkpoint at `path`: those with the weights first.
+
+    Raises:
+        PitpropError: There is none.
+    """
+    if not path.is_dir():
+        weights = [path]
+    elif not (path / MODEL).exists() and (path / INDEX).is_file():
+        weights = _shards(path / INDEX)
+    else:
+        weights = [path / (MODEL if (path / MODEL).exists() or not (path / BINARY).exists() else BINARY)]
+    missing = next((file for file in weights if not file.is_file()), None)
+    if missing is not None:
+        raise PitpropError(
+            f"There is no checkpoint at `{missing if missing.parent != path else path}`."
+            if len(weights) == 1
+            else f"The shard `{missing}` of the checkpoint is missing.",
+            means=f"It is a file, or a folder that holds `{MODEL}`, `{INDEX}` with its shards, or `{BINARY}`.",
+            do="give the checkpoint, or the folder of a run that was watched with `snapshots`.",
+            read=READ,
+        )
+    if not path.is_dir() and path.suffix != ".safetensors":
+        return weights
+    beside = [weights[0].with_name(name) for name in (OPTIMIZER, TRAINING)]
+    return weights + [file for file in beside if file.is_file()]
 
 
 def load_plain(path: Path) -> Any:
@@ -121,62 +118,17 @@ def load_plain(path: Path) -> Any:
         raise _damaged(path, error) from error
 
 
-def refuse_misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raise unless `found` has the tensors of `expected`, by name and shape; names the first that differ."""
-    wrong = [f"`{name}` is missing" for name in expected if name not in found]
-    wrong += [f"`{name}` is {_shape(found[name])}, the model has none" for name in found if name not in expected]
-    wrong += [
-        f"`{name}` is {_shape(found[name])}, the model's is {_shape(value)}"
-        for name, value in expected.items()
-        if name in found and found[name].shape != value.shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise PitpropError(
-            f"The checkpoint `{path}` does not fit the recipe's model: {'; '.join(wrong[:SHOWN])}{more}.",
-            means="They were built with other knobs or by other code.",
-            do="give the knobs that the checkpoint was trained with (--knob NAME=VALUE).",
-            read=READ,
-        )
-
-
-def _load_optimizers(optimizers: Sequence[torch.optim.Optimizer], states: Sequence[Mapping], path: str) -> None:
-    if len(optimizers) != len(states):
-        raise PitpropError(
-            f"The checkpoint `{path}` holds the state of {len(states)} optimizers, the training has {len(optimizers)}.",
-            do=f"put the right `{OPTIMIZER}` beside the weights, or none to start with fresh optimizers.",
-        )
-    for optimizer, state in zip(optimizers, states, strict=True):
-        try:
-            optimizer.load_state_dict(dict(state))
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise PitpropError(
-                f"The training's {type(optimizer).__name__} does not take the state in `{path}`: {error}",
-                means="The checkpoint was trained with another optimizer, or other parameter groups.",
-                do=f"move the checkpoint's `{OPTIMIZER}` away to start with fresh optimizers.",
-            ) from error
-
-
-def _files(path: Path) -> list[Path]:
-    """The file with the weights, then the optimizer's where it is one of its own."""
-    weights = path / MODEL if path.is_dir() else path
-    if not weights.is_file():
-        raise PitpropError(
-            f"There is no checkpoint at `{path}`.",
-            means=f"It is a file, or a folder that holds `{MODEL}`.",
-            do="give the checkpoint, or the folder of a run that was watched with `snapshots`.",
-            read=READ,
-        )
-    beside = weights.with_name(OPTIMIZER)
-    return [weights, beside] if weights.suffix == ".safetensors" and beside.is_file() else [weights]
+def _shards(index: Path) -> list[Path]:
+    """The files that the index of a sharded checkpoint names; all of them beside it."""
+    try:
+        names = {Path(name).name for name in json.loads(index.read_text())["weight_map"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(index, error) from error
+    return [index.with_name(name) for name in sorted(names)]
 
 
 def _as_list(state: Any) -> list[Mapping[str, Any]]:
     return [state] if isinstance(state, Mapping) else list(state)
-
-
-def _shape(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "a scalar"
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.trials.execute import read_json
-from pitprop.trials.plan import canonical, content_hash
+from pitprop.trials.plan import canonical
 
 FOLDER = "earlier"
 ANSWERS = ("trial.json", "bisection.json")
@@ -39,13 +39,15 @@ def keep_earlier(folder: Path, plan: Mapping[str, Any], *, copy_trace: bool = Fa
 
 
 def set_aside(folder: Path, *, copy_trace: bool = False) -> None:
-    """Move the folder's answer, if it holds one, to `earlier/<hash of its plan>`; a report can be made of it there."""
-    if not any((folder / name).exists() for name in ANSWERS):
+    """Move the folder's answer, if it holds one, to `earlier/<its plan>`; a report can be made of it there."""
+    answer = next(filter(None, (read_json(folder / name) for name in ANSWERS)), None)
+    if answer is None:
         return
-    target = folder / FOLDER / content_hash(read_json(folder / "plan.json") or {})[:8]
+    plan = answer.get("plan_hash") or answer.get("plan")
+    target = folder / FOLDER / (plan[:8] if plan else "without-a-plan")
     try:
         target.mkdir(parents=True, exist_ok=True)
-        # The answer last: after a kill in between, the rest is still known to belong to it.
+        # The answer last: after a kill in between, it still says where the rest went.
         for name in (*TRACE, "report.html", "plan.json", *ANSWERS):
             if not (folder / name).exists():
                 continue

@@ -27,7 +27,7 @@ def capture(training: Any, cursor: int) -> dict[str, Any]:
     if hasattr(training, "state") and hasattr(training, "load_state"):
         state = {"state": plain(training.state(), "state")}
     else:
-        state = {path: plain(_get(part), path) for path, part in _parts(training)}
+        state = {path: plain(_get(part), path) for path, part in parts_of(training)}
     return {"training": state, "rng": rng_state(), "cursor": cursor}
 
 
@@ -41,7 +41,7 @@ def restore(training: Any, snapshot: dict[str, Any]) -> int:
     if hasattr(training, "state") and hasattr(training, "load_state"):
         training.load_state(unplain(state["state"]))
     else:
-        parts = dict(_parts(training))
+        parts = dict(parts_of(training))
         if parts.keys() != state.keys():
             raise PitpropError(
                 f"The snapshot holds {sorted(state)}, the training has {sorted(parts)}.",
@@ -49,7 +49,7 @@ def restore(training: Any, snapshot: dict[str, Any]) -> int:
                 do="delete the folder's `forks` and start again.",
             )
         for path, part in parts.items():
-            _set(part, unplain(state[path]), path)
+            put(part, unplain(state[path]), path)
     set_rng_state(snapshot["rng"])
     return snapshot["cursor"]
 
@@ -120,7 +120,7 @@ def kept_rng() -> Iterator[None]:
         set_rng_state(state)
 
 
-def _parts(training: Any) -> Iterator[tuple[str, Any]]:
+def parts_of(training: Any) -> Iterator[tuple[str, Any]]:
     """Everything with state among the attributes, once each, by path."""
     seen: set[int] = set()
 
@@ -160,7 +160,8 @@ def _get(part: Any) -> Any:
     return part.state_dict()
 
 
-def _set(part: Any, state: Any, path: str) -> None:
+def put(part: Any, state: Any, path: str) -> None:
+    """Give `part` back the `state` that it had."""
     if isinstance(part, torch.Generator):
         part.set_state(state)
     elif isinstance(part, np.random.Generator):

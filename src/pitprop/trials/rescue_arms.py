@@ -10,11 +10,12 @@ from pitprop.records import Comparison, Finding
 from pitprop.rules import detect
 from pitprop.trace import Reader
 from pitprop.trials.candidates import candidates, name_of
-from pitprop.trials.checkpoint import LoadState, read_checkpoint, refuse_misfit, start_from
+from pitprop.trials.checkpoint import read_checkpoint
 from pitprop.trials.interventions import Intervention, Knob, Reinitialise, ResetOptimizer, Scale
 from pitprop.trials.interventions._targets import model_of
 from pitprop.trials.judge import gain, rank, saved
 from pitprop.trials.knobs import alternatives, knobs_to_json
+from pitprop.trials.load_state import LoadState, fitted, start_from
 from pitprop.trials.plan import Arm
 from pitprop.trials.recipe import Recipe
 from pitprop.trials.run import build
@@ -100,7 +101,7 @@ def dissect(recipe: Recipe, values: Any, origin: Origin) -> Anatomy:
     model = model_of(build(recipe, knobs, 0, ())[0])
     for state in filter(None, (origin.good, origin.collapsed)):
         found = read_checkpoint(Path(state.path))
-        refuse_misfit(model.state_dict(), found.weights, state.path)
+        fitted(model, found.weights, state.path)
     owners: dict[str, str | None] = {}
     for path, module in model.named_modules():
         if path:

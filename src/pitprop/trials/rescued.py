@@ -9,14 +9,18 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison
-from pitprop.trials.checkpoint import LoadState
+from pitprop.trials.load_state import LoadState
+from pitprop.trials.checkpoint import load_plain, read_checkpoint
 from pitprop.trials.conclude import effect_text
 from pitprop.trials.execute import write_json
-from pitprop.trials.interventions import Knob, to_dict
+from pitprop.trials.interventions import Knob, Reinitialise, ResetOptimizer, to_dict
 from pitprop.trials.plan import Arm
 from pitprop.trials.run import RunSpec, to_json_number
 from pitprop.trials.trial_file import json_ready
-from pitprop.watch.state import MODEL, OPTIMIZER, whole_folder
+from pitprop.watch.state import MODEL, OPTIMIZER, TRAINING, whole_folder
+
+ONCE = (Reinitialise, ResetOptimizer)
+"""Changes that were made once, to a state that the files hold."""
 
 README, RECORD = "README.txt", "rescue.json"
 
@@ -54,6 +58,9 @@ def write_rescued(
         return target
     start = next(i for i in arm.interventions if isinstance(i, LoadState))
     changes = [i for i in arm.interventions if i is not start]
+    names = [name for name in (MODEL, OPTIMIZER, TRAINING) if (state / name).exists()]
+    others = list(load_plain(state / TRAINING)) if TRAINING in names else []
+    known = read_checkpoint(Path(start.path)).others
     record: dict[str, Any] = {
         "collapsed": asdict(origin),
         "started_from": asdict(start),
@@ -64,13 +71,15 @@ def write_rescued(
         "seed": spec.seed,
         "steps": spec.horizon,
         "metric": {comparison.metric: to_json_number(metric)},
+        "others": others,
+        "started_anew": [name for name in others if name not in known],
         "comparison": json_ready(asdict(comparison)),
     }
     try:
         with whole_folder(target) as part:
-            for name in (MODEL, OPTIMIZER):
+            for name in names:
                 shutil.copyfile(state / name, part / name)
-            record["sha256"] = {name: _sha256(part / name) for name in (MODEL, OPTIMIZER)}
+            record["sha256"] = {name: _sha256(part / name) for name in names}
             write_json(part / RECORD, record)
             (part / README).write_text(_readme(record, changes, comparison))
     except OSError as error:
@@ -84,9 +93,10 @@ def write_rescued(
 
 def code_note(changes: Sequence[Any]) -> str:
     """What the user's code must do besides loading the files."""
-    if not changes:
+    lasting = [change for change in changes if not isinstance(change, ONCE)]
+    if not lasting:
         return "Nothing in your code has to change."
-    told = "; ".join(change.describe() for change in changes)
+    told = "; ".join(change.describe() for change in lasting)
     return f"Files hold no code: make this change in yours before loading, and keep it: {told}."
 
 
@@ -95,16 +105,26 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 
+def load_code(others: Sequence[str]) -> str:
+    """What the user's code does to load the files."""
+    if not others:
+        return LOAD
+    lines = [f"    {name}.load_state_dict(others[{name!r}])" for name in others]
+    return "\n".join([f'{LOAD}    others = torch.load("{TRAINING}", weights_only=True)', *lines, ""])
+
+
 def _readme(record: Mapping[str, Any], changes: Sequence[Any], comparison: Comparison) -> str:
     metric, value = next(iter(record["metric"].items()))
+    anew = ", ".join(record["started_anew"])
     return (
         "A checkpoint rescued by pitprop.\n\n"
         f"Collapsed:  {record['collapsed']['path']} (untouched)\n"
         f"Went on:    {record['changes']}; {record['steps']} steps of {record['recipe']}, seed {record['seed']}\n"
         f"Now:        {metric} = {float(value):.4g}\n"
-        f"Against going on as it was: {effect_text(comparison)}, over {len(comparison.seeds)} fresh seeds\n\n"
-        f"{code_note(changes)}\n\n"
-        f"{LOAD}\n"
+        f"Against going on as it was: {effect_text(comparison)}, over {len(comparison.seeds)} fresh seeds\n"
+        + (f"Had no state in the checkpoint, so that it started anew: {anew}\n" if anew else "")
+        + f"\n{code_note(changes)}\n\n"
+        f"{load_code(record['others'])}\n"
         "Several optimizers: the second file then holds a list, one state each.\n"
         f"{RECORD} has all of this as data.\n"
     )

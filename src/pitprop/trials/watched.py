@@ -13,6 +13,7 @@ from pitprop.trials.earlier import set_aside
 from pitprop.trials.execute import RUN_IT, read_json, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.interventions._targets import model_of, optimizers_of
+from pitprop.trials.load_state import other_states
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, number, to_json_number
 from pitprop.watch import watch
 from pitprop.watch.state import write_checkpoint
@@ -78,7 +79,8 @@ def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any
     check_acted(late, applied)
     if keep:
         shutil.rmtree(Path(folder) / FINAL, ignore_errors=True)
-        write_checkpoint(Path(folder) / FINAL, model_of(training), list(optimizers_of(training).values()))
+        optimizers = list(optimizers_of(training).values())
+        write_checkpoint(Path(folder) / FINAL, model_of(training), optimizers, other_states(training))
     modules = [path for path, _ in model_of(training).named_modules() if path]
     return {"findings": list(watching.findings), "metrics": curve, "every": every, "modules": modules}
 

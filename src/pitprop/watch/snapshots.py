@@ -114,10 +114,14 @@ class Keeper:
         return max(step + 1, math.ceil(step * self._how.ratio))
 
     def _thin(self, room: float, good: int | None) -> None:
-        """Remove snapshots until they fit in `room` bytes: where they lie closest, never the last good one."""
+        """Remove snapshots until they fit in `room` bytes: where they lie closest, never the last good one.
+
+        The first, the way back of a run that never was good, goes after all but the newest.
+        """
         while sum(self._bytes.values()) > room:
             free = [step for step in sorted(self._bytes) if step != good]
-            crowded = thinnest(sorted(self._bytes), free[:-RECENT] or free[:-1] or free)
+            later = [step for step in free if step != min(self._bytes)]
+            crowded = thinnest(sorted(self._bytes), later[:-RECENT] or later[:-1] or free[:-1] or free)
             if crowded is None:
                 return
             shutil.rmtree(self._folder / f"step-{crowded}")

@@ -1,8 +1,8 @@
 """The state of a training as files that execute nothing when they are read: weights, optimizers, random generators.
 
 A checkpoint is a folder: `model.safetensors` (every tensor of the model's `state_dict`), `optimizer.pt` (its
-optimizer's `state_dict`, or a list of them) and `rng.pt`; the last two load with `weights_only=True`. It appears whole
-or not at all.
+optimizer's `state_dict`, or a list of them), `rng.pt`, and `training.pt` where there are other states (schedulers,
+scaler, EMA); all but the first load with `weights_only=True`. It appears whole or not at all.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,19 @@ from pitprop.watch.snapshots import folder_bytes
 NDARRAY = "__ndarray__"
 """Key that marks a tensor which was a numpy (or other host) array before capture."""
 
-MODEL, OPTIMIZER, RNG = "model.safetensors", "optimizer.pt", "rng.pt"
+MODEL, OPTIMIZER, TRAINING, RNG = "model.safetensors", "optimizer.pt", "training.pt", "rng.pt"
 
 
-def write_checkpoint(folder: Path, model: nn.Module, optimizers: Sequence[Optimizer]) -> int:
+PER_TENSOR, PER_CHECKPOINT = 1024, 64 * 1024
+"""Bytes that names, file headers and random states add, at most; measured on transformer layers, 130 to 250 and 15 000."""
+
+
+def write_checkpoint(
+    folder: Path, model: nn.Module, optimizers: Sequence[Optimizer], others: Mapping[str, Any] | None = None
+) -> int:
     """Write `model`, `optimizers` and the global generators to the new folder `folder`; returns its size in bytes.
+
+    `others` are further states by name, as tensors and plain values.
 
     Raises:
         PitpropError: The state holds something else than tensors and plain values, or sharded tensors.
@@ -59,11 +67,13 @@ def write_checkpoint(folder: Path, model: nn.Module, optimizers: Sequence[Optimi
             raise OSError(str(error)) from error
         torch.save(states[0] if len(states) == 1 else states, part / OPTIMIZER)
         torch.save(rng_state(), part / RNG)
+        if others:
+            torch.save(dict(others), part / TRAINING)
         return folder_bytes(part)
 
 
 def state_bytes(model: nn.Module, optimizers: Sequence[Optimizer]) -> int:
-    """Bytes of the tensors that `write_checkpoint` would write, without its file headers."""
+    """Bytes that `write_checkpoint` would take, at most: tensors, names and what the file formats add."""
     weights = [value for value in model.state_dict().values() if isinstance(value, Tensor)]
     moments = [
         value
@@ -72,14 +82,16 @@ def state_bytes(model: nn.Module, optimizers: Sequence[Optimizer]) -> int:
         for value in slots.values()
         if isinstance(value, Tensor)
     ]
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*weights, *moments))
+    tensors = [tensor.numel() * tensor.element_size() for tensor in (*weights, *moments)]
+    return sum(tensors) + PER_TENSOR * len(tensors) + PER_CHECKPOINT
 
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill, which takes the name `folder` at the end of the block; after an error it is gone."""
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    for torn in folder.parent.glob(f"{folder.name}.*.part"):  # of a writer that was killed
+        shutil.rmtree(torn, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
