@@ -13,7 +13,7 @@ from pitprop.trials.interventions import Ablate, Freeze, Knob, Scale, Stage
 SUSPECTS = [Ablate("x"), Scale("y", "unit", side="input"), Knob("sizes", [1, 2]), Stage("z", 3, 4)]
 
 
-class Called(Exception):  # noqa: N818  it is no error
+class Called(Exception):
     pass
 
 

@@ -17,8 +17,8 @@ from pitprop import PitpropError
 from pitprop.records import Finding
 from pitprop.remedies.torch.unit_rms import UnitRMS
 from pitprop.trials import compare, recovery, rescue, rescue_text, rescued
-from pitprop.trials.load_state import start_from
 from pitprop.trials.interventions import Freeze
+from pitprop.trials.load_state import start_from
 from pitprop.trials.recovery import typical_seed
 from pitprop.watch.snapshots import taken
 

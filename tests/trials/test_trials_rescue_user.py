@@ -1,4 +1,4 @@
-"""What a user does with a rescued checkpoint: load it with torch and safetensors alone, and go on in a loop of their own.
+"""What a user does with a rescued checkpoint: load it with torch and safetensors, and go on in a loop of their own.
 
 Then the checkpoints that a user may come with: of other writers, and of none that is read without executing it.
 """
@@ -188,6 +188,6 @@ def test_hyper_parameters_that_are_objects_are_refused_and_not_unpickled(tmp_pat
     path = lightning(trained(), tmp_path)
     content = torch.load(path, weights_only=True)
     torch.save(content | {"hyper_parameters": recipes_user.Knobs()}, path)
-    with pytest.raises(PitpropError, match="recipes_user.Knobs") as error:
+    with pytest.raises(PitpropError, match=r"recipes_user\.Knobs") as error:
         start_from(path).apply(trained(0))
     assert "execute code" in error.value.means and "save_file" in error.value.do

@@ -170,7 +170,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_no_snapshot_that_looks_whole(tmp
 def test_thinning_keeps_the_budget_the_first_the_newest_and_the_last_good(
     room, sizes, onsets, ratio, skipped, tmp_path_factory
 ):
-    """Of any schedule: snapshots of different sizes, failures seen late or never, steps at which none was affordable."""
+    """Of any schedule: different sizes, failures seen late or never, steps at which none was affordable."""
     folder = tmp_path_factory.mktemp("run")
     budget, each = 100 * room, itertools.cycle(sizes)
 

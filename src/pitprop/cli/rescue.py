@@ -5,21 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from pitprop.cli._app import FOUND, Json, Knobs, On, Timeout, app
 from pitprop.cli._changes import Changes
 from pitprop.cli._recipes import pairs, reference_of
-from pitprop.cli._say import escape, print_json, progress_bar, say
+from pitprop.cli._say import print_json, progress_bar, say
 
 if TYPE_CHECKING:
     from pitprop.trials import Rescue
 
-VERDICTS = {"no difference within margin": "no difference"}
-"""What is too long for a column of the one screen."""
-
-SHOWN = 6
-"""Ways in the table at most; all of them are in `trial.json`."""
+PAGE = "report.html"
 
 
 @app.command
@@ -56,6 +51,7 @@ def rescue(
         workers: Runs at the same time; by default one per core.
         out: Folder for runs, report and the new checkpoint; by default runs/NAME-rescue. A second call resumes there.
     """
+    from pitprop import report as reports
     from pitprop.trials import rescue as rescue_
 
     folder = out or Path("runs") / f"{checkpoint.stem}-rescue"
@@ -75,10 +71,13 @@ def rescue(
             folder=folder,
             progress=progress,
         )
+    built = reports.build(folder)
+    reports.write(built, folder / PAGE)
     if json:
         print_json(_as_dict(result))
     else:
-        _show(result)
+        reports.to_text(built, Console())
+        say(f"\nThe report: [bold]{folder / PAGE}[/bold]")
     return FOUND if result.collapsed and result.checkpoint is None else 0
 
 
@@ -97,36 +96,3 @@ def _as_dict(result: "Rescue") -> dict:
         "failed": list(result.failed),
         "folder": str(result.folder),
     }
-
-
-def _show(result: "Rescue") -> None:
-    from pitprop.trials.judge import rank
-
-    say(escape(result.conclusion.statement))
-    confirmed = {c.arm: c for c in result.confirm}
-    rows = sorted(
-        (confirmed.get(c.arm, c) for c in result.screen), key=lambda c: (c.arm in confirmed, *rank(c)), reverse=True
-    )
-    if rows:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("way", rows[0].metric, "interval", "seeds", "verdict"):
-            table.add_column(column, overflow="fold")
-        for c in rows[:SHOWN]:
-            seeds = f"{len(c.seeds)}{' fresh' if c.arm in confirmed else ''}"
-            table.add_row(
-                escape(c.arm),
-                f"{c.effect:+.3g}",
-                f"{c.low:+.3g} to {c.high:+.3g}",
-                seeds,
-                VERDICTS.get(c.verdict, c.verdict),
-            )
-        say("\nEach against going on as it is:")
-        Console().print(table)
-        if len(rows) > SHOWN:
-            say(f"[dim]and {len(rows) - SHOWN} more: {escape(str(result.folder / 'trial.json'))}[/dim]")
-    if result.failed:
-        error = result.failed[0]["error"].splitlines()[0]
-        say(f"[dim]{len(result.failed)} runs failed, the first: {escape(error)}[/dim]")
-    if result.checkpoint is not None:
-        say(f"\nThe new checkpoint: [bold]{escape(str(result.checkpoint))}[/bold]")
-    say(escape(result.conclusion.next))

@@ -29,6 +29,7 @@ from pitprop.report import svg, wording
 from pitprop.report.as_cell import ROUNDS
 from pitprop.report.as_json import plain
 from pitprop.report.headline import mean, remedy_trial
+from pitprop.report.rescue_svg import timeline
 from pitprop.report.value import Diagnosis, Report, Series, Trial
 
 SCRIPTS = ("base.js", "heatmap.js", "series.js", "attention.js", "report.js")
@@ -62,6 +63,7 @@ def to_html(report: Report) -> str:
         best=report.diagnosis and remedy_trial(report.diagnosis),
         tables=_tables(report.diagnosis) if report.diagnosis else [],
         sparks={rule: _sparks(report, findings[0]) for rule, findings in report.by_rule().items()},
+        way=report.rescue and timeline(report.rescue, report.findings),
         heat=any(series.site != RUN for series in report.series),
         style=Markup(_asset("uPlot.min.css") + _asset("report.css")),
         scripts=[Markup(script) for script in scripts],

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,12 @@ def to_json(report: Report) -> str:
         and {
             **plain({f.name: getattr(diagnosis, f.name) for f in dataclasses.fields(diagnosis) if f.name != "trials"}),
             "comparisons": [{"round": t.round, **plain(t.comparison)} for t in diagnosis.trials],
+        },
+        "rescue": report.rescue
+        and {
+            f.name: str(value) if isinstance(value := getattr(report.rescue, f.name), Path) else value
+            for f in dataclasses.fields(report.rescue)
+            if f.name != "curves"
         },
         "series": [_summary(series) for series in report.series],
         "attention": [{"site": a.site, "step": a.step, "shape": a.weights.shape} for a in report.attention],

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pitprop.records import Comparison, Finding
+from pitprop.report import rescue
 from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.svg import Scale, effect_scale
 from pitprop.report.value import Diagnosis, Report, Trial
@@ -47,11 +48,14 @@ def to_text(report: Report, console: Console) -> None:
         trials = report.diagnosis.trials
         console.print(trials_table(trials, width=console.width, ascii_only=console.options.ascii_only))
         if report.diagnosis.conclusion.exonerated:
-            console.print(Text("exonerated: " + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
+            word = "no difference: " if report.rescue else "exonerated: "
+            console.print(Text(word + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
     if report.diagnosis:
         for line in failed_lines(report.diagnosis.failed):
             console.print(Text(line, style="yellow"))
         console.print(_beside(report.diagnosis), style="dim")
+    for line in rescue.lines(report.rescue) if report.rescue else ():
+        console.print(Text(line), soft_wrap=True)
     for note in report.unseen[:MAX_NOTES]:
         console.print(Text("note: " + note, style="yellow"))
     if report.command:

@@ -9,7 +9,7 @@ import numpy as np
 from pitprop import __version__
 from pitprop.indicators import INDICATORS
 from pitprop.records import Finding, RunInfo
-from pitprop.report import trial_file
+from pitprop.report import rescue, trial_file
 from pitprop.report.headline import headline
 from pitprop.report.thin import heads, keep, pool, spread
 from pitprop.report.value import Attention, Diagnosis, Page, Report, Series
@@ -44,9 +44,11 @@ def build(folder: str | Path, *, rules: tuple[Rule, ...] = RULES, allow: Iterabl
     """
     folder = Path(folder)
     diagnosis = trial_file.read(folder)
-    if diagnosis is not None and not (folder / "trace.sqlite").exists():
-        return _trial_alone(folder, diagnosis)
-    with Reader(folder) as reader:
+    rescued = rescue.read(folder)
+    traced = folder if rescued is None else rescued.trace
+    if diagnosis is not None and not (traced / "trace.sqlite").exists():
+        return _trial_alone(folder, diagnosis, rescued)
+    with Reader(traced) as reader:
         findings, columns = _replay(reader, Detector(rules, allow=tuple(allow)))
         series, notes = _thin(columns)
         attention, map_notes = _attention(reader)
@@ -55,14 +57,20 @@ def build(folder: str | Path, *, rules: tuple[Rule, ...] = RULES, allow: Iterabl
         schedule: dict = reader.meta("schedule", {})  # type: ignore[assignment]
     findings.sort(key=lambda finding: (_GRAVITY[finding.severity], finding.onset))
     spoke = {finding.rule for finding in findings}
+    pages = {rule.name: Page(reads=tuple(rule.reads), text=page(rule)) for rule in rules if rule.name in spoke}
+    if diagnosis is not None and rescued is not None:
+        rescued = rescue.with_curves(rescued, series, findings, pages, str(diagnosis.plan.get("metric", "")))
+        said = rescue.headline(rescued, findings, diagnosis)
+    else:
+        said = headline(findings, diagnosis, last_step)
     return Report(
         version=__version__,
         folder=str(folder.resolve()),
         info=info,
         last_step=last_step,
-        headline=headline(findings, diagnosis, last_step),
+        headline=said,
         findings=tuple(findings),
-        pages={rule.name: Page(reads=tuple(rule.reads), text=page(rule)) for rule in rules if rule.name in spoke},
+        pages=pages,
         series=series,
         units={indicator.name: indicator.unit for indicator in INDICATORS},
         attention=attention,
@@ -72,17 +80,19 @@ def build(folder: str | Path, *, rules: tuple[Rule, ...] = RULES, allow: Iterabl
         diagnosis=diagnosis,
         command=diagnosis.command if diagnosis else info.command,
         notes=(*notes, *map_notes),
+        rescue=rescued,
     )
 
 
-def _trial_alone(folder: Path, diagnosis: Diagnosis) -> Report:
-    """The report of a trial, whose runs nobody watched."""
+def _trial_alone(folder: Path, diagnosis: Diagnosis, rescued: rescue.Rescue | None) -> Report:
+    """The report of a trial, whose runs nobody watched, or of a rescue whose run is gone."""
+    gone = [f"The trace of the run that collapsed is no longer in {rescued.trace}."] if rescued else []
     return Report(
         version=__version__,
         folder=str(folder.resolve()),
         info=RunInfo(name=folder.resolve().name, started=""),
         last_step=None,
-        headline=headline((), diagnosis, None),
+        headline=rescue.headline(rescued, (), diagnosis) if rescued else headline((), diagnosis, None),
         findings=(),
         pages={},
         series=(),
@@ -93,7 +103,8 @@ def _trial_alone(folder: Path, diagnosis: Diagnosis) -> Report:
         schedule={},
         diagnosis=diagnosis,
         command=diagnosis.command,
-        notes=(),
+        notes=tuple(gone),
+        rescue=rescued,
     )
 
 

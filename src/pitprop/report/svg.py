@@ -67,18 +67,18 @@ def interval(c: Comparison, scale: Scale) -> Markup:
     if not math.isnan(c.effect):
         parts.append(f'<circle class="point" cx="{scale(c.effect)}" cy="{y}" r="4.5"/>')
     label = f"effect {show(c.effect, sign=True)}, interval {show(c.low, sign=True)} to {show(c.high, sign=True)}"
-    return _svg("".join(parts), scale.width, ROW, f"forest {_CLASS[c.verdict]}", label)
+    return image("".join(parts), scale.width, ROW, f"forest {_CLASS[c.verdict]}", label)
 
 
 def axis(scale: Scale) -> Markup:
     """The numbers under a column of intervals."""
     parts = []
-    for tick in _ticks(scale.low, scale.high):
+    for tick in ticks(scale.low, scale.high):
         x = scale(tick)
         anchor = "start" if x < 24 else "end" if x > scale.width - 24 else "middle"
         parts.append(f'<line class="tick" x1="{x}" x2="{x}" y1="0" y2="4"/>')
         parts.append(f'<text x="{x}" y="15" text-anchor="{anchor}">{show(tick, sign=True)}</text>')
-    return _svg("".join(parts), scale.width, 18, "axis", "scale of the effect")
+    return image("".join(parts), scale.width, 18, "axis", "scale of the effect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,32 +106,32 @@ def spark(series: Series, finding: Finding) -> Spark:
         if fine:
             run.append(f"{x(step)},{6 + inner * (1 - (height - bottom) / span):.1f}")
             continue
-        parts += _line(run)
+        parts += lines(run)
         parts.append(f'<path class="undefined" d="M{x(step)} {SPARK_HEIGHT - 5}v5"/>')
         run = []
-    parts += _line(run)
+    parts += lines(run)
     for step, kind in ((finding.detected, "detected"), (finding.onset, "onset")):
         parts.append(f'<line class="{kind}" x1="{x(step)}" x2="{x(step)}" y1="0" y2="{SPARK_HEIGHT}"/>')
     seen = f"{show(low)} to {show(high)}" if finite.any() else "never defined"
     caption = f"{seen}{', log scale' if log else ''} · steps {series.steps[0]} to {series.steps[-1]}"
     label = f"{caption}; onset at step {finding.onset}, detected at step {finding.detected}"
-    return Spark(_svg("".join(parts), SPARK_WIDTH, SPARK_HEIGHT, f"spark {finding.severity}", label), caption)
+    return Spark(image("".join(parts), SPARK_WIDTH, SPARK_HEIGHT, f"spark {finding.severity}", label), caption)
 
 
-def _line(run: Sequence[str]) -> list[str]:
+def lines(run: Sequence[str]) -> list[str]:
     if len(run) == 1:
         return ['<circle class="dot" cx="{}" cy="{}" r="1.5"/>'.format(*run[0].split(","))]
     return [f'<polyline points="{" ".join(run)}"/>'] if run else []
 
 
-def _ticks(low: float, high: float, about: int = 4) -> list[float]:
+def ticks(low: float, high: float, about: int = 4) -> list[float]:
     raw = (high - low) / about
     size = 10 ** math.floor(math.log10(raw))
     step = next(size * m for m in (1, 2, 5, 10) if size * m >= raw)
     return [float(f"{i * step:.12g}") for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _svg(inner: str, width: float, height: float, kind: str, label: str) -> Markup:
+def image(inner: str, width: float, height: float, kind: str, label: str) -> Markup:
     return Markup(
         f'<svg class="{kind}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{label}">{inner}</svg>'

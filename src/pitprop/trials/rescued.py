@@ -9,11 +9,11 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison
-from pitprop.trials.load_state import LoadState
 from pitprop.trials.checkpoint import load_plain, read_checkpoint
 from pitprop.trials.conclude import effect_text
 from pitprop.trials.execute import write_json
 from pitprop.trials.interventions import Knob, Reinitialise, ResetOptimizer, to_dict
+from pitprop.trials.load_state import LoadState
 from pitprop.trials.plan import Arm
 from pitprop.trials.run import RunSpec, to_json_number
 from pitprop.trials.trial_file import json_ready
@@ -71,6 +71,8 @@ def write_rescued(
         "seed": spec.seed,
         "steps": spec.horizon,
         "metric": {comparison.metric: to_json_number(metric)},
+        "in_your_code": code_note(changes),
+        "load": load_code(others),
         "others": others,
         "started_anew": [name for name in others if name not in known],
         "comparison": json_ready(asdict(comparison)),
@@ -81,7 +83,7 @@ def write_rescued(
                 shutil.copyfile(state / name, part / name)
             record["sha256"] = {name: _sha256(part / name) for name in names}
             write_json(part / RECORD, record)
-            (part / README).write_text(_readme(record, changes, comparison))
+            (part / README).write_text(_readme(record, comparison))
     except OSError as error:
         raise PitpropError(
             f"The rescued checkpoint cannot be written to `{folder}`: {error.strerror or error}.",
@@ -113,7 +115,7 @@ def load_code(others: Sequence[str]) -> str:
     return "\n".join([f'{LOAD}    others = torch.load("{TRAINING}", weights_only=True)', *lines, ""])
 
 
-def _readme(record: Mapping[str, Any], changes: Sequence[Any], comparison: Comparison) -> str:
+def _readme(record: Mapping[str, Any], comparison: Comparison) -> str:
     metric, value = next(iter(record["metric"].items()))
     anew = ", ".join(record["started_anew"])
     return (
@@ -123,8 +125,8 @@ def _readme(record: Mapping[str, Any], changes: Sequence[Any], comparison: Compa
         f"Now:        {metric} = {float(value):.4g}\n"
         f"Against going on as it was: {effect_text(comparison)}, over {len(comparison.seeds)} fresh seeds\n"
         + (f"Had no state in the checkpoint, so that it started anew: {anew}\n" if anew else "")
-        + f"\n{code_note(changes)}\n\n"
-        f"{load_code(record['others'])}\n"
+        + f"\n{record['in_your_code']}\n\n"
+        f"{record['load']}\n"
         "Several optimizers: the second file then holds a list, one state each.\n"
         f"{RECORD} has all of this as data.\n"
     )
