@@ -34,12 +34,6 @@ def to_json(report: Report) -> str:
             **plain({f.name: getattr(diagnosis, f.name) for f in dataclasses.fields(diagnosis) if f.name != "trials"}),
             "comparisons": [{"round": t.round, **plain(t.comparison)} for t in diagnosis.trials],
         },
-        "rescue": report.rescue
-        and {
-            f.name: str(value) if isinstance(value := getattr(report.rescue, f.name), Path) else value
-            for f in dataclasses.fields(report.rescue)
-            if f.name != "curves"
-        },
         "series": [_summary(series) for series in report.series],
         "attention": [{"site": a.site, "step": a.step, "shape": a.weights.shape} for a in report.attention],
         "coverage": report.coverage,
@@ -47,6 +41,12 @@ def to_json(report: Report) -> str:
         "schedule": report.schedule,
         "command": report.command,
         "notes": report.notes,
+        "rescue": report.rescue
+        and {
+            f.name: str(value) if isinstance(value := getattr(report.rescue, f.name), Path) else value
+            for f in dataclasses.fields(report.rescue)
+            if f.name != "curves"
+        },
     }
     return json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
 

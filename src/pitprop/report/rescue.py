@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64
 
 from pitprop.records import RUN, Finding
 from pitprop.report.headline import effect, remedy_trial
-from pitprop.report.trial_file import NAME
+from pitprop.report.trial_file import NAME, malformed
 from pitprop.report.value import Diagnosis, Headline, Page, Series
 from pitprop.report.wording import sentence
 from pitprop.trace import Reader
@@ -87,22 +87,29 @@ class Rescue:
 
 
 def read(folder: Path) -> Rescue | None:
-    """What `trial.json` in `folder` tells of a rescue; None where it is of something else. Read after the diagnosis."""
+    """What `trial.json` in `folder` tells of a rescue; None where it is of something else.
+
+    Raises:
+        PitpropError: A part of it is missing or of the wrong kind.
+    """
     path = folder / NAME
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     told = content.get("rescue")
     if told is None:
         return None
-    after = told["after"]
-    return Rescue(
-        outcome=re.split(r" \(|:", content["conclusion"]["statement"], maxsplit=1)[0],
-        written=told["written"] or {},
-        snapshots=tuple(told["snapshots"]),
-        trace=_place(folder, told["trace"]),
-        after=_place(folder, after["trace"]) if after else None,
-        begin=(after["begin"] if after else None) or 0,
-        **{key: told[key] for key in ("collapsed", "collapsed_step", "good", "good_step", "checkpoint")},
-    )
+    try:
+        after = told["after"]
+        return Rescue(
+            outcome=re.split(r" \(|:", content["conclusion"]["statement"], maxsplit=1)[0],
+            written=dict(told["written"] or {}),
+            snapshots=tuple(int(step) for step in told["snapshots"]),
+            trace=_place(folder, told["trace"]),
+            after=_place(folder, after["trace"]) if after else None,
+            begin=int((after["begin"] if after else None) or 0),
+            **{key: told[key] for key in ("collapsed", "collapsed_step", "good", "good_step", "checkpoint")},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise malformed(path, f"`rescue` has no proper {error}") from error
 
 
 def with_curves(

@@ -28,11 +28,11 @@ def read(folder: Path) -> Diagnosis | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _malformed(path, str(error)) from error
+        raise malformed(path, str(error)) from error
     try:
         return _diagnosis(content)
     except _Wrong as error:
-        raise _malformed(path, str(error)) from None
+        raise malformed(path, str(error)) from None
 
 
 class _Wrong(Exception):
@@ -137,7 +137,8 @@ def _number(value: Any) -> float:
     raise _Wrong(f"{value!r:.60} stands where a number belongs")
 
 
-def _malformed(path: Path, what: str) -> PitpropError:
+def malformed(path: Path, what: str) -> PitpropError:
+    """The error for a `trial.json` that is not what the contract says."""
     return PitpropError(
         f"{path} cannot be read as the result of a diagnosis: {what}.",
         means="It was cut short, edited, or written by another version.",
