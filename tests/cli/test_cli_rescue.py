@@ -48,8 +48,14 @@ def test_a_run_is_rescued_on_one_screen(run, tmp_path, capsys):
     (checkpoint,) = tmp_path.glob("rescued-*")
     assert "Rescued (output-duplication" in out and "neck.squash replaced by unit-rms" in out
     assert str(checkpoint) in out.replace("\n", "")
-    assert "against going on as it is" in out and "trial.json" in out.replace("\n", "")
-    assert len(out.splitlines()) <= 30
+    assert "last good: " in out and "no difference: rolled back" in out
+    assert f"The report: {tmp_path / 'report.html'}" in out and len(out.splitlines()) <= 60
+    page = (tmp_path / "report.html").read_text()
+    assert "last good, step 48" in page and "What was changed" in page
+    (tmp_path / "report.html").unlink()
+    assert main(["report", str(tmp_path)]) == 0  # from the folder alone
+    assert (tmp_path / "report.html").read_text() == page
+    capsys.readouterr()
 
     assert main([*command, "--json"]) == 0  # and the second call finds everything there
     told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)

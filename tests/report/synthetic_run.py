@@ -155,6 +155,7 @@ def trial_content(hostile: bool = False) -> dict:
             "next": "Try the remedy over the whole length of a run.",
             "mechanism": "saturated-units at neck.squash from step 0",
             "inert": ["clip=1"],
+            "symptoms": ["token-uniformity at encoder.blocks.1"],
         },
         "guards": [
             {

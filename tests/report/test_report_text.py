@@ -37,6 +37,7 @@ def test_one_screen_says_it_all(report: Report):
     ):
         assert word in text
     assert "exonerated: uniform attention, gate=elementwise" in text
+    assert "symptoms, not causes: token-uniformity at encoder.blocks.1" in text
     assert "note: Attention seen in 3 of 4 modules" in text
     assert lines[-1].startswith("again: pitprop diagnose model_merging --seeds 5")
 

@@ -31,7 +31,7 @@ def test_an_older_file_is_readable_and_a_newer_one_is_refused(tmp_path: Path):
     content = trial_content()
     for later in ("guards", "references", "failed"):
         del content[later]
-    del content["conclusion"]["mechanism"], content["conclusion"]["inert"]
+    del content["conclusion"]["mechanism"], content["conclusion"]["inert"], content["conclusion"]["symptoms"]
     old = trial_file.read(write(tmp_path, content))
     assert old is not None and old.guards == () and old.conclusion.mechanism is None
     with pytest.raises(PitpropError, match="its schema is 2"):

@@ -12,7 +12,7 @@ from pitprop.trials import Arm, Plan, diagnose, watched
 from pitprop.trials.candidates import USUAL, candidates
 from pitprop.trials.conclude import conclude, winners
 from pitprop.trials.diagnosis import fork_step
-from pitprop.trials.interventions import Ablate, ClipGradient, Knob, LearningRate, Replace, Scale
+from pitprop.trials.interventions import Ablate, ClipGradient, Freeze, Knob, LearningRate, Replace, Scale
 from pitprop.trials.judge import Guard
 from pitprop.trials.progress import Progress
 from pitprop.trials.run import RunSpec
@@ -268,6 +268,24 @@ def test_the_mechanism_is_told_where_a_cure_takes_away_only_what_a_finding_descr
     assert f"How it acts is in the trace: {told.mechanism}" in told.statement
     assert "Confirmed as well" not in told.statement
     assert "How it acts" not in conclude(plan, confirm, confirm, FAILING, FAILING, cured).statement
+
+
+def test_a_finding_is_a_symptom_where_intervening_on_it_changes_nothing():
+    tried = (Scale("blocks.1", 0.1), Ablate("blocks.1"), Scale("blocks.2", 0.1), Freeze("blocks.3"))
+    plan = dataclasses.replace(PLAN, arms=(*PLAN.arms, *(Arm(c.describe(), (c,)) for c in tried)))
+    halved, ablated, other, idle = (c.describe() for c in tried)
+    findings = [*FAILING, *(finding("branch-domination", f"blocks.{i}", "warning") for i in (1, 2, 3))]
+    none = "no difference within margin"
+    screen = [comparison(halved, 0.0, none), comparison(ablated, 0.0, none), comparison(other, 0.1, "inconclusive")]
+    screen.append(comparison(idle, 0.0, none))
+    best = comparison("two", 0.9, "better")
+    told = conclude(plan, [*screen, best], [best], findings, FAILING, {"two": []}, inert=(idle,))
+    assert told.symptoms == ("branch-domination at blocks.1",) and told.cause == "the learning rate"
+    words = "A symptom, not a cause (intervening on it changes nothing): branch-domination at blocks.1."
+    assert words in told.statement
+    assert set(told.exonerated) == {halved, ablated}
+    screen[1] = comparison(ablated, 0.1, "inconclusive")
+    assert conclude(plan, screen, [], findings, FAILING, {}).symptoms == ("branch-domination at blocks.3",)
 
 
 def test_a_change_that_helps_without_removing_the_collapse_says_so():

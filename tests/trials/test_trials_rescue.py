@@ -1,5 +1,6 @@
 """Rescue, end to end, on trainings whose way back is known: a remedy in place, a roll-back, or nothing."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -13,13 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 import pitprop.watch
-from pitprop import PitpropError
+from pitprop import PitpropError, report
 from pitprop.records import Finding
 from pitprop.remedies.torch.unit_rms import UnitRMS
-from pitprop.trials import compare, recovery, rescue, rescue_text, rescued
-from pitprop.trials.interventions import Freeze
-from pitprop.trials.load_state import start_from
+from pitprop.trials import Arm, compare, recovery, rescue, rescue_text, rescued
+from pitprop.trials.interventions import ClipGradient, Freeze, Knob, LearningRate, Reinitialise, ResetOptimizer
+from pitprop.trials.load_state import LoadState, start_from
 from pitprop.trials.recovery import typical_seed
+from pitprop.trials.rescue_arms import Origin, combined_arms
 from pitprop.watch.snapshots import taken
 
 
@@ -95,12 +97,24 @@ def test_the_new_checkpoint_loads_and_is_healthy(saved):
 
 
 @pytest.mark.slow
+def test_single_ways_come_first_and_are_combined_where_they_leave_something_to_gain(saved):
+    result, _ = saved
+    singles = [arm.name for arm in result.plan.arms]
+    assert singles[0] == "rolled back" and "in place: fresh optimizer" in singles
+    assert not any(name.startswith("rolled back: ") for name in singles)
+    # What the way in place reaches is short of what the last good state was.
+    more = {c.arm for c in result.screen} - set(singles)
+    assert more == {"rolled back: neck.squash replaced by unit-rms", "rolled back: neck.inner re-initialised"}
+
+
+@pytest.mark.slow
 def test_the_same_call_goes_on_without_a_new_run(saved, drifted, pool, reference):
     result, told = saved
     before = hashes(result.folder / "runs") | hashes(result.checkpoint)
     again = rescue(drifted, reference("recipes_rescue", "drifting"), seeds=4, folder=result.folder, executor=pool)
     assert hashes(result.folder / "runs") | hashes(result.checkpoint) == before
     assert again.conclusion == result.conclusion and again.checkpoint == result.checkpoint
+    assert not (result.folder / "earlier").exists()
     assert told[-1].done == told[-1].total
 
 
@@ -159,6 +173,8 @@ def test_where_one_blow_did_it_going_back_is_enough(pool, reference, tmp_path):
     # Two seeds and an interval that holds for all arms together decide nothing yet; the effect is there.
     back = {c.arm: c for c in result.screen}["rolled back"]
     assert back.effect > back.margin
+    # It is as good as before the blow: nothing is left to gain by going back with something else.
+    assert {c.arm for c in result.screen} == {arm.name for arm in result.plan.arms}
     assert result.origin.good.path.endswith("step-48") and result.checkpoint is not None
 
 
@@ -203,13 +219,16 @@ def test_where_nothing_helps_nothing_is_written_and_an_arm_that_raises_is_told(p
     assert result.conclusion.statement.startswith("Not rescued") and result.conclusion.remedy is None
     assert "pitprop diagnose" in result.conclusion.next
     assert len(result.failed) == 4 and "no.such.module" in result.failed[0]["error"]
-    assert len(result.screen) > 4
+    assert len(result.screen) > 4 and "Without effect at all, so not tested: in place: " in result.conclusion.statement
+    page = report.to_html(report.build(result.folder))
+    assert "Not rescued" in page and "What was changed" not in page
 
 
 def test_a_healthy_run_needs_no_rescue(pool, reference, tmp_path):
     run = collapse(tmp_path / "run", recipes_rescue.Regression(0, recipes_rescue.Knobs()), steps=60)
     result = rescue(run, reference("recipes_rescue", "struck"), folder=tmp_path / "out", executor=pool)
     assert not result.collapsed and result.conclusion.statement.startswith("Nothing to rescue")
+    assert report.build(result.folder).headline.tone == "clear"
 
 
 @pytest.mark.parametrize(
@@ -218,6 +237,7 @@ def test_a_healthy_run_needs_no_rescue(pool, reference, tmp_path):
         ({"knobs": {"width": 5}}, "does not fit the recipe's model"),
         ({"knobs": {"widht": 5}}, "did you mean `width`"),
         ({"seeds": 1}, "no spread"),
+        ({"budget": 30}, "give at least [0-9]+"),
         ({"run": "nowhere"}, "there is no run folder"),
     ],
 )
@@ -240,9 +260,43 @@ def test_a_run_without_snapshots(pool, reference, tmp_path):
     assert "snapshots=<GiB>" in error.value.do
 
 
-def compared(arm, treated):
+def arms_of(*names):
+    """Origin and single arms without a file: what the combinations are made of."""
+    collapsed, good = LoadState("/run/snapshots/step-9", "c"), LoadState("/run/snapshots/step-4", "g")
+    changes = {"remedy": LearningRate(0.1), "other": ClipGradient(1.0), "new": Reinitialise("a"), "knob": Knob("k", 1)}
+    arms = [Arm("rolled back", (good,)), Arm("in place: fresh optimizer", (collapsed, ResetOptimizer()))]
+    arms += [Arm(f"in place: {n}", (changes[n], collapsed) if n == "knob" else (collapsed, changes[n])) for n in names]
+    return Origin(collapsed=collapsed, good=good, findings=()), arms
+
+
+def screened(arms, effects):
+    return [compared(arm.name, [effects.get(arm.name.partition(": ")[2], 0.0)] * 3, control=[0.0] * 3) for arm in arms]
+
+
+def test_the_best_remedies_and_one_new_module_are_rolled_back():
+    origin, arms = arms_of("remedy", "other", "new", "knob")
+    screen = screened(arms, {"remedy": 0.5, "other": 0.02, "knob": 0.7})
+    more = combined_arms(origin, arms, screen, 0.1, ())
+    assert [arm.name for arm in more] == ["rolled back: knob", "rolled back: remedy", "rolled back: new"]
+    assert [arm.interventions for arm in more] == [
+        (Knob("k", 1), origin.good),
+        (origin.good, LearningRate(0.1)),
+        (origin.good, Reinitialise("a")),
+    ]
+
+
+def test_where_nothing_helps_in_place_everything_that_acted_is_rolled_back():
+    origin, arms = arms_of("remedy", "other", "new")
+    screen = screened(arms, dict.fromkeys(("remedy", "other", "new", "fresh optimizer"), math.nan))
+    more = combined_arms(origin, arms, screen, 0.1, ("in place: other",))
+    assert [arm.name for arm in more] == ["rolled back: new", "rolled back: remedy"]
+    nowhere = dataclasses.replace(origin, good=None)
+    assert combined_arms(nowhere, arms, screen, 0.1, ()) == ()
+
+
+def compared(arm, treated, control=None):
     return compare(
-        [math.nan] * len(treated),
+        control or [math.nan] * len(treated),
         treated,
         arm=arm,
         changes=arm,

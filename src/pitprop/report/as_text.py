@@ -145,6 +145,8 @@ def _beside(diagnosis: Diagnosis) -> Group:
     ][:MAX_GUARDS]
     for name, metrics in diagnosis.references.items():
         lines.append(f"reference: {name}: " + ", ".join(f"{metric} {show(value)}" for metric, value in metrics.items()))
+    if diagnosis.conclusion.symptoms:
+        lines.append("symptoms, not causes: " + ", ".join(diagnosis.conclusion.symptoms))
     if diagnosis.conclusion.inert:
         lines.append("never acted, so not tested: " + ", ".join(diagnosis.conclusion.inert))
     if diagnosis.conclusion.next:

@@ -60,6 +60,7 @@ def _diagnosis(content: Any) -> Diagnosis:
             next=said("next", str),
             mechanism=said("mechanism", str | None, None),
             inert=said.all("inert", str, []),
+            symptoms=said.all("symptoms", str, []),
         ),
         guards=tuple(_guard(_Part(item, f"guards[{i}].")) for i, item in enumerate(get.all("guards", Mapping, []))),
         references={

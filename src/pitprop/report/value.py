@@ -102,6 +102,8 @@ class Conclusion:
     """The finding through which the cause acts, where a trial showed it."""
     inert: tuple[str, ...] = ()
     """Arms that never changed anything, so that they were not tested."""
+    symptoms: tuple[str, ...] = ()
+    """Findings that intervening on changes nothing: they go along with the collapse, and do not bring it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from pitprop.trials.comparison import seeds_needed, survival
 from pitprop.trials.interventions import Knob
 from pitprop.trials.judge import Guard, finite_differences, gain, rank, saved
 from pitprop.trials.plan import Arm, Plan
+from pitprop.trials.symptoms import symptoms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ class Conclusion:
     """Arms that made it worse."""
     inert: tuple[str, ...] = ()
     """Arms that did nothing at all, so that nothing is known of them."""
+    symptoms: tuple[str, ...] = ()
+    """Findings whose site was intervened on without any difference: they go along with the collapse."""
 
 
 def winners(screen: Sequence[Comparison], plan: Plan) -> list[str]:
@@ -91,7 +94,12 @@ def conclude(
     innocent, worse = ([c for c in last if c.verdict == v] for v in ("no difference within margin", "worse"))
     rest = _list("Not the cause by itself", innocent) + _list("Made it worse", worse)
     rest += f" Without effect at all, so not tested: {', '.join(inert)}." if inert else ""
+    arms = {arm.name: arm for arm in plan.arms}
+    going_along = symptoms(findings, arms, last)
+    told = ", ".join(going_along)
+    rest += f" A symptom, not a cause (intervening on it changes nothing): {told}." if told else ""
     lists: dict[str, Any] = {
+        "symptoms": going_along,
         "exonerated": tuple(c.arm for c in innocent),
         "worse": tuple(c.arm for c in worse),
         "inert": inert,
@@ -102,7 +110,6 @@ def conclude(
     best, *others = cured or confirmed
     measured = _measured(best, diverged)
     beside = _beside([g for g in guards if g.arm == best.arm])
-    arms = {arm.name: arm for arm in plan.arms}
     acts, mechanism, how = _mechanism(cured, arms, findings)
     others = [c.arm for c in others if c.arm != acts]
     alike = how + (f" Confirmed as well, each by itself: {', '.join(others)}." if others else "")
