@@ -74,7 +74,8 @@ class Trial:
 
     def __str__(self) -> str:
         file = io.StringIO()
-        Console(file=file, width=100, color_system=None, legacy_windows=False).print(self)
+        # In a notebook rich would show it at once, beside what `_repr_html_` draws, and leave the text empty.
+        Console(file=file, width=100, color_system=None, legacy_windows=False, force_jupyter=False).print(self)
         return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
     __repr__ = __str__
