@@ -1,5 +1,6 @@
 """Faults: nothing acknowledged is lost when the parent is killed, interrupted or out of disk, and a report says why."""
 
+import dataclasses
 import io
 import json
 import os
@@ -16,9 +17,11 @@ from rich.console import Console
 from pitprop import PitpropError, report
 from pitprop.trials import Arm, Plan, diagnose, run_plan
 from pitprop.trials.execute import write_json
+from pitprop.trials.executors import Task
 from pitprop.trials.executors.local import Local
 from pitprop.trials.interventions import Knob
-from pitprop.trials.run import spec_source
+from pitprop.trials.proof import first_leg, prove, second_half
+from pitprop.trials.run import RunSpec, spec_source
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -113,7 +116,7 @@ def test_a_full_disk_is_an_error_and_with_room_the_trial_goes_on(pool, many, sma
     plan = many(30)
     acknowledged = []
     with pytest.raises(PitpropError, match=r"runs/.*No space left on device[\s\S]*goes on from what is kept"):
-        run_plan(plan, disk, executor=pool, on_run=lambda: acknowledged.append(1))
+        run_plan(plan, disk, executor=pool, on_run=lambda known: acknowledged.append(known))
     kept = stamps(disk)
     assert len(kept) == len(acknowledged) > 0
     assert all(json.loads(path.read_text())["status"] == "done" for path in kept)
@@ -143,6 +146,20 @@ def test_an_arm_that_hangs_is_marked_and_the_trial_goes_on(many, tmp_path):
         results = run_plan(plan, tmp_path, executor=local)
     assert results["hangs", 0]["error"] == "it hung: no result within 15 s, so its process was killed"
     assert results["control", 0]["status"] == results["open", 0]["status"] == "done"
+
+
+@pytest.mark.slow
+def test_a_proof_that_hangs_on_either_side_of_the_fork_is_an_error(reference, tmp_path):
+    good = RunSpec(recipe=reference("recipes_tiny", "guilty"), source="", seed=0, horizon=3, fork_step=3)
+    hangs = dataclasses.replace(good, knobs={"failing": "hang"})
+    why = r"could not be proved: it hung: no result within 12 s"
+    with Local(1, timeout_s=12) as local:
+        ((_, straight),) = local.run([Task(function=first_leg, arguments=(good, str(tmp_path)))])
+        with pytest.raises(PitpropError, match=why):
+            second_half(hangs, str(tmp_path), straight.value, local)
+        with pytest.raises(PitpropError, match=why):
+            prove(hangs, local, place=tmp_path)
+    assert not list(tmp_path.glob("proof-*"))
 
 
 def test_the_report_says_what_raised_and_what_was_nan(pool, reference, tmp_path):

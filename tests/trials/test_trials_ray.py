@@ -15,7 +15,7 @@ from pitprop import PitpropError
 from pitprop.trials import Arm, Plan, run_plan
 from pitprop.trials.executors import Task
 from pitprop.trials.executors.place import open_executor
-from pitprop.trials.executors.ray import _Remote
+from pitprop.trials.executors.ray import _Remote, _versions
 from pitprop.trials.interventions import Knob
 from pitprop.trials.run import spec_source
 
@@ -123,9 +123,11 @@ def test_a_call_left_in_the_middle_does_not_reach_into_the_next(cluster):
     assert sorted(outcomes) == [0, 1, 2] and all(outcome.error is None for outcome in outcomes.values())
 
 
-def test_a_machine_that_does_not_see_the_folder_says_so(tmp_path):
+def test_a_machine_that_does_not_fit_says_so(tmp_path):
     with pytest.raises(PitpropError, match="file system that all machines share"):
-        _Remote().ready(str(tmp_path / "elsewhere"), [])
+        _Remote().ready({"folder": str(tmp_path / "elsewhere"), "path": [], "versions": _versions()})
+    with pytest.raises(PitpropError, match=r"has python .*, torch .*; this one has python .*, torch 0\.1"):
+        _Remote().ready({"folder": str(tmp_path), "path": [], "versions": _versions() | {"torch": "0.1"}})
 
 
 def test_what_cannot_be_reached_is_an_error(tmp_path):  # Ray's client tries for half a minute
@@ -168,7 +170,7 @@ machines = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "includ
 second = machines.add_node(num_cpus=1)
 ray.init(address=machines.address, log_to_driver=False)
 done = []
-def kill():
+def kill(known):
     done.append(1)
     if len(done) == 3:
         for process in second.all_processes["raylet"]:

@@ -140,6 +140,7 @@ def rescue(
 
     with contextlib.ExitStack() as stack:
         pool = executor or stack.enter_context(Local(workers, log=folder / "workers.log"))
+        meter.workers = pool.workers
         findings = origin.findings
         if findings is None:
             meter.enter("watching it go on as it is")

@@ -12,6 +12,7 @@ from pitprop.records import RUN, Finding
 from pitprop.trials.execute import RUN_IT, read_json, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.interventions._targets import model_of, optimizers_of
+from pitprop.trials.progress import OnRun
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, number, to_json_number
 from pitprop.watch import watch
 from pitprop.watch.state import write_checkpoint
@@ -94,7 +95,7 @@ def watch_runs(
     executor: Executor,
     *,
     keep: bool = False,
-    on_run: Callable[[], None] | None = None,
+    on_run: OnRun | None = None,
 ) -> list[dict[str, Any]]:
     """Watch several runs, each into its folder; one that is there already is read instead.
 
@@ -123,8 +124,8 @@ def watch_runs(
         runs[folder] = outcome.value
         write_json(folder / "watched.json", _to_json(outcome.value) | {"address": specs[folder].address})
     if on_run is not None:
-        for _ in runs:
-            on_run()
+        for folder in runs:
+            on_run(known=folder not in missing)
     return [run for run in runs.values() if run is not None]
 
 

@@ -96,6 +96,7 @@ def bisect(
         plan = _plan(changes, metric or recipe.metric, budget)
         write_json(folder / "plan.json", plan)
         meter = Meter(progress, total=budget)
+        meter.workers = pool.workers
         runner = Runner(changes, metric or recipe.metric, folder, pool, meter.tick)
 
         meter.enter(f"running good and bad, {len(changes.values)} changes apart")
