@@ -50,7 +50,7 @@ class _Remote:
         folder = Path(given["folder"])
         if (here := _versions()) != (driver := given["versions"]):
             raise PitpropError(
-                f"The machine {platform.node()} of the Ray cluster has {_listed(here)}; this one has {_listed(driver)}.",
+                f"{platform.node()}, of the Ray cluster, has {_listed(here)}; this machine has {_listed(driver)}.",
                 means="Pairs of runs would differ by more than the change.",
                 do="install the same versions everywhere.",
                 read="docs/executors.md",
@@ -252,7 +252,7 @@ def _unfit(error: Exception) -> PitpropError:
     return PitpropError(
         f"A worker of the Ray cluster could not start: {type(error).__name__}: {_first_line(error)}",
         means="Every machine of the cluster needs pitprop, torch and the recipe, in the same versions.",
-        do="install them there, or send them with a runtime environment.",
+        do="install them there, or send them with a runtime environment; have the same RAY_AUTH_MODE everywhere.",
         read="docs/executors.md",
     )
 
