@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from pitprop import PitpropError, report
+from pitprop.cli import main
 from pitprop.trials import Arm, Plan, diagnose, run_plan
 from pitprop.trials.execute import write_json
 from pitprop.trials.executors import Task
@@ -129,6 +130,26 @@ def test_a_full_disk_is_an_error_and_with_room_the_trial_goes_on(pool, many, sma
     make_room()
     assert len(run_plan(plan, disk, executor=pool)) == 30
     assert kept.items() <= stamps(disk).items()
+
+
+@pytest.mark.parametrize("place, why", [("file", "Not a directory"), ("/proc/none/out", "No such file or directory")])
+def test_a_folder_that_cannot_be_made_is_refused(reference, tmp_path, capsys, place, why):
+    (tmp_path / "file").touch()
+    out = tmp_path / place / "out"  # an absolute place replaces what is before it
+    arguments = ["trial", reference("recipes_tiny", "guilty"), "--knob-arm", "pool=none", "--out", str(out)]
+    assert main(arguments) == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "cannot be written" in said and why in said and "give another folder" in said
+
+
+def test_a_folder_that_may_only_be_read_is_refused(reference, small_disk, capsys):
+    disk, _ = small_disk
+    recipe, arm = reference("recipes_tiny", "guilty"), ["--knob-arm", "pool=none"]
+    (disk / "runs").mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    for verb in (["trial", recipe, *arm], ["diagnose", recipe]):
+        assert main([*verb, "--out", str(disk)]) == 2
+        assert "Read-only file system" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_write_that_is_refused_leaves_the_old_file(tmp_path):
