@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pitprop import PitpropError
+from pitprop.cli import main
 from pitprop.trials import Arm, Plan, run_plan
 from pitprop.trials.executors import Task
 from pitprop.trials.executors.place import open_executor
@@ -171,8 +172,7 @@ def free_port() -> int:
 
 
 def pitprop(*arguments, env=None):
-    code = "import sys; from pitprop.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, *map(str, arguments), "--json"]
+    command = [sys.executable, "-m", "pitprop", *map(str, arguments), "--json"]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=env)
 
 
@@ -213,6 +213,30 @@ def test_a_bisection_on_a_ray_of_its_own_leaves_nothing_behind(tmp_path):
     assert done.returncode == 1, done.stderr
     assert [c["changes"] for c in json.loads(done.stdout)["found"]["bringing"]] == [["lr", "norm"]]
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_a_trial_that_resumes_and_no_process(reference, tmp_path, sent):
+    recipe = reference("recipes_tiny", "guilty")
+    arguments = ["trial", recipe, "--knob-arm", "pool=none", "--knob", "failing=slow", "--out", str(tmp_path / "out")]
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as place:
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_TMPDIR": place}
+        command = [sys.executable, "-m", "pitprop", *arguments, "--on", "ray", "--workers", "2"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as parent:
+            until(lambda: len(runs(tmp_path / "out")) >= 2, 120)
+            parent.send_signal(sent)
+            _, said = parent.communicate(timeout=60)
+        until(lambda: not mentioning(place), 20)
+    assert parent.returncode == 130
+    assert (
+        said.lstrip().startswith("interrupted; what was done is kept")
+        and "--on ray" in said
+        and "Traceback" not in said
+    )
+    kept = stamps(tmp_path / "out")
+    assert 2 <= len(kept) < 16
+    assert main([*arguments, "--workers", "2"]) == 0  # on this machine, and it goes on
+    assert kept.items() <= stamps(tmp_path / "out").items() and len(runs(tmp_path / "out")) == 16
 
 
 def mentioning(text: str) -> list[int]:

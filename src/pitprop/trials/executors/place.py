@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -45,10 +46,10 @@ def open_executor(
 
 
 def _show_token() -> None:
-    """Let Ray show this user's token to a cluster, where there is one; a cluster that it starts itself may want it.
+    """Let Ray show this user's token to a cluster, where there is one: otherwise it does so only where it starts one.
 
-    To be called before Ray is imported, which is when it reads the mode.
+    Ray reads the mode when it is imported; changed after that, its parts would disagree.
     """
     given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    if given or Path.home().joinpath(".ray", "auth_token").exists():
+    if "ray" not in sys.modules and (given or Path.home().joinpath(".ray", "auth_token").exists()):
         os.environ.setdefault("RAY_AUTH_MODE", "token")

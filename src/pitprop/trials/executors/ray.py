@@ -8,8 +8,10 @@ import contextlib
 import logging
 import os
 import platform
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -213,6 +215,7 @@ def _connect(on: str, workers: int) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)  # its client speaks before it reads the level it is given
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     address = os.environ.get("RAY_ADDRESS") if on == "ray" else on
+    terminated = signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings(action="ignore"):  # of forks that do nothing but execute; what matters raises
             if address:
@@ -232,6 +235,8 @@ def _connect(on: str, workers: int) -> None:
             do="check the address and the versions of Ray and Python on both sides; or say `local`.",
             read="docs/executors.md",
         ) from error
+    if callable(terminated) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminated)  # Ray has put its own there, which ends the process at once
 
 
 def _versions() -> dict[str, str]:
