@@ -68,10 +68,19 @@ class Attempts:
         self.waiting = deque(range(len(tasks)))
         self._call, self._tasks = call, tasks
         self._tries = dict.fromkeys(self.waiting, 0)
+        self._room_made: set[int] = set()
 
     def suits(self, used: bool) -> bool:
         """Whether a task waits and its turn may come in a process that has been `used`."""
         return bool(self.waiting) and not (used and self._tasks[self.waiting[0]].fresh)
+
+    def makes_room(self) -> bool:
+        """Whether a used process is to be renewed for the task whose turn it is; one is enough."""
+        first = self.waiting[0]
+        if first in self._room_made:
+            return False
+        self._room_made.add(first)
+        return True
 
     def take(self, pulse: Path | None) -> Job:
         """The next task that waits, for a worker that is idle now and has that pulse."""

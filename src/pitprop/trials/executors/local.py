@@ -95,7 +95,7 @@ class Local:
                 if not worker.ready or worker.job is not None or not attempts.waiting:
                     continue
                 if not attempts.suits(worker.used):
-                    if all(other.ready for other in self._pool):  # else one that is new is on its way
+                    if attempts.makes_room():
                         worker.process.kill()
                         self._replace(worker)
                 else:

@@ -151,7 +151,7 @@ class Ray:
             if not worker.ready or worker.job is not None or not attempts.waiting:
                 continue
             if not attempts.suits(worker.used):
-                if all(other.ready for other in self._pool):  # else one that is new is on its way
+                if attempts.makes_room():
                     self._replace(worker)
             else:
                 worker.job, worker.used = attempts.take(worker.pulse), True
