@@ -17,7 +17,7 @@ from rich.console import Console
 
 from pitprop import PitpropError, report
 from pitprop.cli import main
-from pitprop.trials import Arm, Plan, diagnose, run_plan
+from pitprop.trials import Arm, Plan, diagnose, run_plan, trial
 from pitprop.trials.execute import write_json
 from pitprop.trials.executors import Task
 from pitprop.trials.executors.local import Local
@@ -207,3 +207,19 @@ def test_the_report_says_what_raised_and_what_was_nan(pool, reference, tmp_path)
     report.to_text(report.build(tmp_path), Console(file=text, width=200))
     assert "failed: failing=raise, seed 0, 1: RuntimeError: the arm is broken" in text.getvalue()
     assert "failed: failing=nan, seed 0, 1: it ended with spread = nan" in text.getvalue()
+
+
+@pytest.mark.slow
+def test_the_report_says_which_runs_died_and_which_hung(reference, tmp_path):
+    arms = [Knob("failing", "die"), Knob("failing", "hang"), Knob("pool", "none")]
+    with Local(2, timeout_s=12, log=tmp_path / "workers.log") as local:
+        found = trial(reference("recipes_tiny", "guilty"), arms, seeds=2, folder=tmp_path, executor=local)
+    assert {run["arm"]: run["error"] for run in found.failed} == {
+        "failing=die": "its process died (exit code 9)",
+        "failing=hang": "it hung: no result within 12 s, so its process was killed",
+    }
+    assert {c.arm: c.effect for c in found.comparisons}["pool=none"] > 0.1  # the trial went on
+    text = io.StringIO()
+    report.to_text(report.build(tmp_path), Console(file=text, width=200))
+    assert "failed: failing=die, seed 0, 1: its process died" in text.getvalue()
+    assert "failed: failing=hang, seed 0, 1: it hung" in text.getvalue()
