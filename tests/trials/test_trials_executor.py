@@ -1,6 +1,5 @@
 """The local executor: reuse, one thread, death, hanging, errors, and leaving in the middle."""
 
-import math
 import os
 import signal
 import threading
@@ -10,10 +9,11 @@ import pytest
 import torch
 
 from pitprop import PitpropError
-from pitprop.trials.executors import Outcome, Task
+from pitprop.trials.executors import Outcome, Task, pulse
 from pitprop.trials.executors._attempts import Job, Patience
-from pitprop.trials.executors.local import Local, run_alone
+from pitprop.trials.executors.local import Local
 from pitprop.trials.executors.place import open_executor
+from pitprop.trials.progress import Meter
 
 
 def who(delay=0.0):
@@ -77,20 +77,29 @@ def test_an_error_in_the_parent_stops_the_workers():
     assert not any(process.is_alive() for process in processes)
 
 
-def test_alone_raises_what_went_wrong_and_needs_a_worker():
+def test_no_workers_and_a_log_that_cannot_be_written_are_refused(tmp_path):
     with pytest.raises(PitpropError, match="0 workers"):
-        run_alone_with(0)
-
-
-def run_alone_with(workers):
-    with Local(workers):
+        Local(0)
+    with (
+        pytest.raises(PitpropError, match=r"nowhere/workers\.log. cannot be written: No such file"),
+        Local(1, log=tmp_path / "nowhere" / "workers.log"),
+    ):
         pass
+
+
+def test_a_fresh_task_gets_a_process_of_its_own(pool):
+    before = {outcome.value[0] for _, outcome in pool.run([Task(function=who, arguments=(0.2,))] * 4)}
+    outcomes = dict(pool.run([Task(function=who, fresh=True), Task(function=who, fresh=True), Task(function=who)]))
+    first, second, third = (outcomes[i].value[0] for i in range(3))
+    assert first != second and not before & {first, second}
+    assert third in before | {first, second}
 
 
 def test_the_environment_of_the_parent_stays(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    assert run_alone(Task(function=who))[2] == "1"
+    with Local(1) as local:
+        assert dict(local.run([Task(function=who)]))[0].value[2] == "1"
     assert os.environ["OMP_NUM_THREADS"] == "3" and "MKL_NUM_THREADS" not in os.environ
 
 
@@ -144,25 +153,116 @@ def kill_myself():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_patience_is_ten_times_the_median_of_the_like_and_at_least_a_minute():
-    ago = time.monotonic() - 1000
-    short, long = Job(1, 0, Task(function=fail), ago), Job(1, 1, Task(function=who), ago)
+@pytest.fixture
+def clock(monkeypatch):
+    """Time as the executors see it; assign to `clock.now`."""
+
+    class Clock:
+        now = 5000.0
+
+    monkeypatch.setattr("pitprop.trials.executors._attempts.time.monotonic", lambda: Clock.now)
+    return Clock
+
+
+def test_the_limit_is_the_users_or_ten_times_the_median_between_a_minute_and_an_hour(clock):
+    short, long = Task(function=fail), Task(function=who)
     patience = Patience(None)
-    assert patience.hung(long) is None and patience.left([short, long]) is None
-    patience.learn(short, Outcome(error="no"))
-    assert patience.limit(short) == math.inf  # a failure says nothing of how long success takes
-    patience.learn(long, Outcome())
-    assert patience.limit(long) == pytest.approx(10_000, abs=100) and patience.limit(short) == math.inf
-    patience.learn(Job(1, 2, long.task), Outcome())
-    patience.learn(Job(1, 3, long.task), Outcome())
-    assert patience.limit(long) == 60 and patience.left([long]) == 0
-    assert "no result within 60 s" in patience.hung(long).error
-    assert Patience(5).limit(short) == 5
+    assert patience.limit(Job(1, 0, long)) == 3600  # nothing of its kind has ended yet
+    job = Job(1, 0, long)
+    clock.now += 20
+    patience.learn(job, Outcome(error="no"))  # a failure says nothing of how long success takes
+    assert patience.limit(job) == 3600
+    patience.learn(job, Outcome())
+    assert patience.limit(job) == 200 and patience.limit(Job(1, 1, short)) == 3600
+    clock.now += 2000
+    for _ in range(3):
+        patience.learn(job, Outcome())
+    assert patience.limit(job) == 3600
+    for _ in range(9):
+        patience.learn(Job(1, 2, long), Outcome())
+    assert patience.limit(job) == 60
+    assert Patience(5).limit(job) == 5
     with pytest.raises(PitpropError, match="within 0 seconds"):
         Patience(0)
 
 
+def test_the_first_run_that_is_silent_for_an_hour_hangs_and_one_that_makes_steps_does_not(clock, tmp_path):
+    patience = Patience(None)
+    silent = Job(1, 0, Task(function=who), pulse=tmp_path / "silent")
+    alive = Job(1, 1, Task(function=who), pulse=tmp_path / "alive")
+    for minute in range(59):
+        clock.now += 60
+        alive.pulse.touch()
+        os.utime(alive.pulse, ns=(minute, minute))
+        assert patience.hung(silent) is patience.hung(alive) is None
+        assert patience.left([silent, alive]) == 15
+    clock.now += 61
+    assert patience.left([silent, alive]) == 0
+    assert "no step ended within 3.6e+03 s" in patience.hung(silent).error and patience.hung(silent).died
+    assert patience.hung(alive) is None
+    clock.now += 3600
+    assert patience.hung(alive).died
+
+
+def test_a_limit_of_the_users_counts_from_the_start_whatever_is_heard(clock, tmp_path):
+    patience, job = Patience(100), Job(1, 0, Task(function=who), pulse=tmp_path / "pulse")
+    clock.now += 99
+    job.pulse.touch()
+    assert patience.hung(job) is None and patience.left([job]) == 1
+    clock.now += 1
+    assert patience.hung(job).error == "it hung: no result within 100 s, so its process was killed"
+    assert patience.left([]) is None
+
+
+@pytest.mark.slow
+def test_a_worker_that_makes_steps_outlives_the_limit_and_a_silent_one_says_where_it_hung(tmp_path, monkeypatch):
+    monkeypatch.setattr("pitprop.trials.executors._attempts.CEILING_S", 3.0)
+    monkeypatch.setattr("pitprop.trials.executors._attempts.LOOK_S", 0.2)
+    with Local(2, log=tmp_path / "workers.log") as local:
+        tasks = [Task(function=beat_for, arguments=(5.0,)), Task(function=fall_asleep)]
+        outcomes = dict(local.run(tasks))
+    assert outcomes[0].value == "done"
+    assert outcomes[1].error.startswith("it hung: no step ended within 3 s") and "--timeout-s" in outcomes[1].error
+    assert "in fall_asleep" in (tmp_path / "workers.log").read_text()
+
+
+def beat_for(seconds):
+    pulse.EVERY_S = 0.1
+    for _ in range(int(seconds / 0.05)):
+        pulse.beat()
+        time.sleep(0.05)
+    return "done"
+
+
+def fall_asleep():
+    time.sleep(600)
+
+
+def test_the_meter_estimates_from_runs_that_were_run(monkeypatch):
+    class Clock:
+        now = 0.0
+
+    monkeypatch.setattr("pitprop.trials.progress.time.monotonic", lambda: Clock.now)
+    told = []
+    meter = Meter(lambda now: told.append((now.done, now.remaining_s)), total=20)
+    meter.workers = 4
+    Clock.now = 30  # workers start, a fork is proved
+    meter.enter("running")
+    for _ in range(4):
+        meter.tick(known=True)
+    assert told[-1] == (4, None)
+    for _ in range(4):  # four at a time, ten seconds each, a quarter of it apart
+        Clock.now += 2.5
+        meter.tick()
+    # 12 are left, of which three are half done: 10.5 runs, at the pace of 5.5 in 10 s
+    assert told[-1] == (8, pytest.approx(10.5 * 10 / 5.5))
+    for _ in range(12):
+        meter.tick()
+    assert told[-1] == (20, 0)
+
+
 def test_places(tmp_path):
-    with pytest.raises(PitpropError, match="`slurm` is no place"):
-        open_executor("slurm", folder=tmp_path)
+    for no_place in ("slurm", "ray://", "ray://head", "host", "http://host:80", "host:"):
+        with pytest.raises(PitpropError, match=f"`{no_place}` is no place"):
+            open_executor(no_place, folder=tmp_path)
     assert isinstance(open_executor(folder=tmp_path), Local)

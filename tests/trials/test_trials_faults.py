@@ -1,9 +1,11 @@
 """Faults: nothing acknowledged is lost when the parent is killed, interrupted or out of disk, and a report says why."""
 
+import dataclasses
 import io
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,11 +16,14 @@ import pytest
 from rich.console import Console
 
 from pitprop import PitpropError, report
-from pitprop.trials import Arm, Plan, diagnose, run_plan
+from pitprop.cli import main
+from pitprop.trials import Arm, Plan, diagnose, run_plan, trial
 from pitprop.trials.execute import write_json
+from pitprop.trials.executors import Task
 from pitprop.trials.executors.local import Local
 from pitprop.trials.interventions import Knob
-from pitprop.trials.run import spec_source
+from pitprop.trials.proof import first_leg, prove, second_half
+from pitprop.trials.run import RunSpec, spec_source
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -73,17 +78,21 @@ def test_a_worker_in_the_middle_of_a_task_dies_with_its_parent(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_trial_that_resumes(pool, reference, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_a_trial_that_resumes(pool, reference, tmp_path, sent):
     recipe = reference("recipes_tiny", "guilty")
     arguments = ["diagnose", recipe, "--out", str(tmp_path), "--seeds", "2", "--workers", "2", "--knob", "failing=slow"]
     code = f"import sys; from pitprop.cli import main; sys.exit(main({arguments!r}))"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as parent:
         until(lambda: len(runs(tmp_path)) >= 2)
         workers = children(parent.pid)
-        parent.send_signal(signal.SIGINT)
+        parent.send_signal(sent)
         _, said = parent.communicate(timeout=30)
     assert parent.returncode == 130
-    assert "the same command goes on from there" in said and "Traceback" not in said
+    assert "Traceback" not in said
+    assert said.endswith(
+        f"what was done is kept, and this goes on from there:\n  {shlex.join(['pitprop', *arguments])}\n"
+    )
     until(lambda: not any(alive(pid) for pid in workers), 10)
     assert not list(tmp_path.rglob("*.part")) and not list(tmp_path.glob("proof-*"))
     kept = stamps(tmp_path)
@@ -113,7 +122,7 @@ def test_a_full_disk_is_an_error_and_with_room_the_trial_goes_on(pool, many, sma
     plan = many(30)
     acknowledged = []
     with pytest.raises(PitpropError, match=r"runs/.*No space left on device[\s\S]*goes on from what is kept"):
-        run_plan(plan, disk, executor=pool, on_run=lambda: acknowledged.append(1))
+        run_plan(plan, disk, executor=pool, on_run=lambda known: acknowledged.append(known))
     kept = stamps(disk)
     assert len(kept) == len(acknowledged) > 0
     assert all(json.loads(path.read_text())["status"] == "done" for path in kept)
@@ -121,6 +130,26 @@ def test_a_full_disk_is_an_error_and_with_room_the_trial_goes_on(pool, many, sma
     make_room()
     assert len(run_plan(plan, disk, executor=pool)) == 30
     assert kept.items() <= stamps(disk).items()
+
+
+@pytest.mark.parametrize("place, why", [("file", "Not a directory"), ("/proc/none/out", "No such file or directory")])
+def test_a_folder_that_cannot_be_made_is_refused(reference, tmp_path, capsys, place, why):
+    (tmp_path / "file").touch()
+    out = tmp_path / place / "out"  # an absolute place replaces what is before it
+    arguments = ["trial", reference("recipes_tiny", "guilty"), "--knob-arm", "pool=none", "--out", str(out)]
+    assert main(arguments) == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "cannot be written" in said and why in said and "give another folder" in said
+
+
+def test_a_folder_that_may_only_be_read_is_refused(reference, small_disk, capsys):
+    disk, _ = small_disk
+    recipe, arm = reference("recipes_tiny", "guilty"), ["--knob-arm", "pool=none"]
+    (disk / "runs").mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    for verb in (["trial", recipe, *arm], ["diagnose", recipe]):
+        assert main([*verb, "--out", str(disk)]) == 2
+        assert "Read-only file system" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_write_that_is_refused_leaves_the_old_file(tmp_path):
@@ -145,6 +174,20 @@ def test_an_arm_that_hangs_is_marked_and_the_trial_goes_on(many, tmp_path):
     assert results["control", 0]["status"] == results["open", 0]["status"] == "done"
 
 
+@pytest.mark.slow
+def test_a_proof_that_hangs_on_either_side_of_the_fork_is_an_error(reference, tmp_path):
+    good = RunSpec(recipe=reference("recipes_tiny", "guilty"), source="", seed=0, horizon=3, fork_step=3)
+    hangs = dataclasses.replace(good, knobs={"failing": "hang"})
+    why = r"could not be proved: it hung: no result within 12 s"
+    with Local(1, timeout_s=12) as local:
+        ((_, straight),) = local.run([Task(function=first_leg, arguments=(good, str(tmp_path)))])
+        with pytest.raises(PitpropError, match=why):
+            second_half(hangs, str(tmp_path), straight.value, local)
+        with pytest.raises(PitpropError, match=why):
+            prove(hangs, local, place=tmp_path)
+    assert not list(tmp_path.glob("proof-*"))
+
+
 def test_the_report_says_what_raised_and_what_was_nan(pool, reference, tmp_path):
     suspects = [Knob("failing", "raise"), Knob("failing", "nan")]
     diagnosis = diagnose(
@@ -164,3 +207,19 @@ def test_the_report_says_what_raised_and_what_was_nan(pool, reference, tmp_path)
     report.to_text(report.build(tmp_path), Console(file=text, width=200))
     assert "failed: failing=raise, seed 0, 1: RuntimeError: the arm is broken" in text.getvalue()
     assert "failed: failing=nan, seed 0, 1: it ended with spread = nan" in text.getvalue()
+
+
+@pytest.mark.slow
+def test_the_report_says_which_runs_died_and_which_hung(reference, tmp_path):
+    arms = [Knob("failing", "die"), Knob("failing", "hang"), Knob("pool", "none")]
+    with Local(2, timeout_s=12, log=tmp_path / "workers.log") as local:
+        found = trial(reference("recipes_tiny", "guilty"), arms, seeds=2, folder=tmp_path, executor=local)
+    assert {run["arm"]: run["error"] for run in found.failed} == {
+        "failing=die": "its process died (exit code 9)",
+        "failing=hang": "it hung: no result within 12 s, so its process was killed",
+    }
+    assert {c.arm: c.effect for c in found.comparisons}["pool=none"] > 0.1  # the trial went on
+    text = io.StringIO()
+    report.to_text(report.build(tmp_path), Console(file=text, width=200))
+    assert "failed: failing=die, seed 0, 1: its process died" in text.getvalue()
+    assert "failed: failing=hang, seed 0, 1: it hung" in text.getvalue()

@@ -33,7 +33,7 @@ def test_an_inexact_recipe_is_refused_with_the_first_tensor_named(pool, referenc
     spec = RunSpec(recipe=reference("recipes_fork", "hidden_counter"), source="", seed=3, horizon=6, fork_step=6)
     ((_, first),) = pool.run([Task(function=first_leg, arguments=(spec, str(tmp_path)))])
     with pytest.raises(PitpropError) as caught:
-        second_half(spec, str(tmp_path), first.value, log=tmp_path / "log")
+        second_half(spec, str(tmp_path), first.value, pool)
     text = str(caught.value)
     assert "`model.0.weight`" in text
     assert "the loss differs from step 6 on" in text

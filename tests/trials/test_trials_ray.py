@@ -1,10 +1,13 @@
 """The Ray executor on a local Ray with two workers: the contract, the same records as local, and its faults."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,10 +15,11 @@ import pytest
 import torch
 
 from pitprop import PitpropError
+from pitprop.cli import main
 from pitprop.trials import Arm, Plan, run_plan
 from pitprop.trials.executors import Task
 from pitprop.trials.executors.place import open_executor
-from pitprop.trials.executors.ray import _Remote
+from pitprop.trials.executors.ray import _Remote, _versions
 from pitprop.trials.interventions import Knob
 from pitprop.trials.run import spec_source
 
@@ -123,9 +127,11 @@ def test_a_call_left_in_the_middle_does_not_reach_into_the_next(cluster):
     assert sorted(outcomes) == [0, 1, 2] and all(outcome.error is None for outcome in outcomes.values())
 
 
-def test_a_machine_that_does_not_see_the_folder_says_so(tmp_path):
+def test_a_machine_that_does_not_fit_says_so(tmp_path):
     with pytest.raises(PitpropError, match="file system that all machines share"):
-        _Remote().ready(str(tmp_path / "elsewhere"), [])
+        _Remote().ready({"folder": str(tmp_path / "elsewhere"), "path": [], "versions": _versions()})
+    with pytest.raises(PitpropError, match=r"has python .*, torch .*; this machine has python .*, torch 0\.1"):
+        _Remote().ready({"folder": str(tmp_path), "path": [], "versions": _versions() | {"torch": "0.1"}})
 
 
 def test_what_cannot_be_reached_is_an_error(tmp_path):  # Ray's client tries for half a minute
@@ -135,6 +141,113 @@ def test_what_cannot_be_reached_is_an_error(tmp_path):  # Ray's client tries for
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "There is no Ray cluster to reach at `ray://127.0.0.1:1`" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A cluster as a user starts it, of this machine alone, that wants a token: what `--on` may say, and the token."""
+    token = {"RAY_AUTH_TOKEN": "0123456789abcdef" * 4, "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | token
+    port, client_port = free_port(), free_port()
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2"),
+            *(f"--port={port}", f"--ray-client-server-port={client_port}", f"--temp-dir={folder}"),
+            *("--include-dashboard=false", f"--object-store-memory={2**27}"),
+        ]
+        with subprocess.Popen(
+            command, env=environment | {"RAY_AUTH_MODE": "token"}, stdout=subprocess.PIPE, text=True
+        ) as process:
+            started = next((line for line in process.stdout if "Ray runtime started" in line), None)
+            assert started is not None
+            yield {"cluster": f"127.0.0.1:{port}", "client": f"ray://127.0.0.1:{client_port}"}, environment
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def pitprop(*arguments, env=None):
+    command = [sys.executable, "-m", "pitprop", *map(str, arguments), "--json"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=env)
+
+
+@pytest.mark.parametrize("way", ["cluster", "client"])
+def test_a_cluster_that_wants_a_token_runs_a_trial(head, reference, tmp_path, way):
+    places, environment = head
+    recipe = reference("recipes_tiny", "guilty")
+    arm = ["--knob-arm", "pool=none", "--fork-step", "5", "--horizon", "20", "--seeds", "4"]
+    # The third worker gets no CPU, and the proof of the fork, which needs a new process, does not wait for it.
+    done = pitprop("trial", recipe, *arm, "--on", places[way], "--workers", 3, "--out", tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [c["verdict"] for c in found["comparisons"]] == ["better"] and found["fork"]["exact"] is True
+    assert len(runs(tmp_path)) == 8 and not list(tmp_path.glob("pulses-*"))
+    assert done.stderr == ""
+
+
+def test_without_the_token_the_client_says_what_is_missing(head, tmp_path):
+    places, environment = head
+    environment = environment | {"RAY_AUTH_MODE": "disabled"}
+    done = pitprop(
+        "trial", "model_merging", "--ablate", "x", "--on", places["client"], "--out", tmp_path, env=environment
+    )
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert "There is no Ray cluster to reach" in error["seen"] and "RAY_AUTH_MODE=token" in error["means"]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bisection_on_a_ray_of_its_own_leaves_nothing_behind(tmp_path):
+    bad = tmp_path / "bad.toml"
+    bad.write_text('norm = "none"\nlr = 1.0\ngate = true\n')
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as place:
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_TMPDIR": place}
+        arguments = ["--bad", bad, "--on", "ray", "--workers", 2, "--out", tmp_path / "out"]
+        done = pitprop("bisect", f"{HERE / 'recipes_bisect.py'}:together", *arguments, env=environment)
+        assert list(Path(place).rglob("raylet.out")), "its Ray was here"
+        until(lambda: not mentioning(place), 20)
+    assert done.returncode == 1, done.stderr
+    assert [c["changes"] for c in json.loads(done.stdout)["found"]["bringing"]] == [["lr", "norm"]]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_a_trial_that_resumes_and_no_process(reference, tmp_path, sent):
+    recipe = reference("recipes_tiny", "guilty")
+    arguments = ["trial", recipe, "--knob-arm", "pool=none", "--knob", "failing=slow", "--out", str(tmp_path / "out")]
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as place:
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_TMPDIR": place}
+        command = [sys.executable, "-m", "pitprop", *arguments, "--on", "ray", "--workers", "2"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as parent:
+            until(lambda: len(runs(tmp_path / "out")) >= 2, 120)
+            parent.send_signal(sent)
+            _, said = parent.communicate(timeout=60)
+        until(lambda: not mentioning(place), 20)
+    assert parent.returncode == 130
+    assert (
+        said.lstrip().startswith("interrupted; what was done is kept")
+        and "--on ray" in said
+        and "Traceback" not in said
+    )
+    kept = stamps(tmp_path / "out")
+    assert 2 <= len(kept) < 16
+    assert main([*arguments, "--workers", "2"]) == 0  # on this machine, and it goes on
+    assert kept.items() <= stamps(tmp_path / "out").items() and len(runs(tmp_path / "out")) == 16
+
+
+def mentioning(text: str) -> list[int]:
+    """Processes with `text` on their command line."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if text.encode() in line.read_bytes():
+                found.append(int(line.parent.name))
+    return found
 
 
 def test_a_driver_that_is_killed_leaves_a_trial_that_resumes(pool, tmp_path):
@@ -168,7 +281,7 @@ machines = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "includ
 second = machines.add_node(num_cpus=1)
 ray.init(address=machines.address, log_to_driver=False)
 done = []
-def kill():
+def kill(known):
     done.append(1)
     if len(done) == 3:
         for process in second.all_processes["raylet"]:

@@ -30,14 +30,15 @@ def plan(reference):
 def test_results_are_written_and_not_run_again(pool, plan, tmp_path):
     two = plan(Knob("pool", "none"), LearningRate(0.5))
     ticks = []
-    results = run_plan(two, tmp_path, executor=pool, on_run=lambda: ticks.append(1))
-    assert len(results) == len(ticks) == 6
+    results = run_plan(two, tmp_path, executor=pool, on_run=lambda known: ticks.append(known))
+    assert len(results) == 6 and ticks == [False] * 6
     assert json.loads((tmp_path / "plan.json").read_text())["hash"] == two.hash
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").iterdir()}
     assert len(files) == 6 and all(p.suffix == ".json" for p in files)
 
     three = plan(Knob("pool", "none"), LearningRate(0.5), Scale("0", 0.5))
-    again = run_plan(three, tmp_path, executor=pool)
+    again = run_plan(three, tmp_path, executor=pool, on_run=lambda known: ticks.append(known))
+    assert ticks[6:] == [True] * 6 + [False] * 2
     assert {p: p.stat().st_mtime_ns for p in files} == files, "the six runs are as they were"
     assert len(list((tmp_path / "runs").iterdir())) == 8
     assert {key: again[key] for key in results} == results
@@ -48,7 +49,7 @@ def test_results_are_written_and_not_run_again(pool, plan, tmp_path):
 
 
 def test_an_interrupted_trial_keeps_what_was_done_and_goes_on(pool, plan, tmp_path):
-    def stop():
+    def stop(known):
         if len(list((tmp_path / "runs").iterdir())) == 2:
             raise KeyboardInterrupt
 

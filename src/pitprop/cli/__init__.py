@@ -4,9 +4,13 @@ Exit codes: 0 nothing to report, 1 findings or a diagnosed collapse, 2 unusable 
 interrupted.
 """
 
+import contextlib
+import shlex
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cyclopts import CycloptsError
 from rich.console import Console
@@ -42,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
+    resumes = arguments[:1] and arguments[0] in RESUMABLE
     try:
-        return app(arguments, exit_on_error=False, print_error=not as_json, result_action="return_value") or 0
+        with _sigterm_as_ctrl_c() if resumes else contextlib.nullcontext():
+            return app(arguments, exit_on_error=False, print_error=not as_json, result_action="return_value") or 0
     except CycloptsError as error:
         if as_json:
             print_json({"error": {"seen": str(error), "do": "pitprop --help"}})
@@ -62,12 +68,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             as_json,
         )
     except KeyboardInterrupt:
-        resumes = arguments[:1] and arguments[0] in RESUMABLE
-        goes_on = "; what was done is kept, the same command goes on from there" if resumes else ""
-        Console(stderr=True).print(f"interrupted{goes_on}")
+        again = f"; what was done is kept, and this goes on from there:\n  {shlex.join(['pitprop', *arguments])}"
+        Console(stderr=True).print(escape(f"interrupted{again if resumes else ''}"), soft_wrap=True, highlight=False)
         return INTERRUPTED
     except Exception:
         return _crash()
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """A batch system that ends a job should leave what an interrupt leaves, not workers in the middle of a run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse(error: PitpropError, as_json: bool) -> int:

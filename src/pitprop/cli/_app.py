@@ -22,10 +22,16 @@ Allow = Annotated[tuple[str, ...], Parameter(negative=(), help="Findings to leav
 Knobs = Annotated[tuple[str, ...], Parameter(negative=(), help="NAME=VALUE: a knob of the recipe; repeatable.")]
 On = Annotated[
     str,
-    Parameter(help="local, ray (the cluster that RAY_ADDRESS names, else one started here) or ray://HOST:PORT."),
+    Parameter(
+        help="local, ray (the cluster that RAY_ADDRESS names, else one started here), HOST:PORT (a cluster that this "
+        "machine is a part of) or ray://HOST:PORT (any other)."
+    ),
 ]
 Timeout = Annotated[
     float | None,
-    Parameter(help="Seconds after which a run is taken to hang; by default from the pace of the runs before it."),
+    Parameter(
+        help="Seconds after which a run is taken to hang; by default when none of its steps ends for ten times the "
+        "median run before it, at least a minute and at most an hour."
+    ),
 ]
 Rules = Annotated[tuple[str, ...], Parameter(negative=(), help="Only these rules; repeatable.")]

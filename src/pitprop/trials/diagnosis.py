@@ -122,6 +122,7 @@ def diagnose(
 
     with contextlib.ExitStack() as stack:
         pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
+        meter.workers = pool.workers
         meter.enter("watching the control run")
         references = _references(control, folder, pool) if recipe.references else {}
         control, watched, watched_seeds = watch_control(

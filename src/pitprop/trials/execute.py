@@ -3,7 +3,8 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pitprop._errors import PitpropError
 from pitprop.trials.executors import Executor, Outcome, Task
 from pitprop.trials.executors.place import open_executor
 from pitprop.trials.plan import CONTROL, Arm, Plan
+from pitprop.trials.progress import OnRun
 from pitprop.trials.run import RunSpec, train_run
 
 Results = dict[tuple[str, int], dict[str, Any]]
@@ -31,7 +33,7 @@ def run_plan(
     workers: int | None = None,
     timeout_s: float | None = None,
     executor: Executor | None = None,
-    on_run: Callable[[], None] | None = None,
+    on_run: OnRun | None = None,
 ) -> Results:
     """Write down `plan`, then run the control and every arm on its seeds.
 
@@ -59,7 +61,7 @@ def run_arms(
     seeds: Sequence[int],
     folder: Path,
     executor: Executor,
-    on_run: Callable[[], None] | None = None,
+    on_run: OnRun | None = None,
 ) -> Results:
     """Run the control and `arms` on `seeds`; what `folder/runs` already holds is not run again.
 
@@ -86,7 +88,7 @@ def spec_of(plan: Plan, arm: Arm, seed: int) -> RunSpec:
 
 
 def run_specs(
-    specs: Sequence[RunSpec], folder: Path, executor: Executor, on_run: Callable[[], None] | None = None
+    specs: Sequence[RunSpec], folder: Path, executor: Executor, on_run: OnRun | None = None
 ) -> dict[str, dict[str, Any]]:
     """Run each distinct specification that `folder/runs` lacks; returns all records by address."""
     records: dict[str, dict[str, Any]] = {}
@@ -96,7 +98,7 @@ def run_specs(
         if known is not None and known["status"] == "done":
             records[spec.address] = SINCE | known
             if on_run:
-                on_run()
+                on_run(known=True)
         else:
             missing[spec.address] = spec
     order = list(missing.values())
@@ -106,7 +108,7 @@ def run_specs(
         write_json(folder / "runs" / f"{order[index].address}.json", record)
         records[order[index].address] = record
         if on_run:
-            on_run()
+            on_run(known=False)
     return records
 
 
@@ -127,6 +129,7 @@ def make_folder(folder: str | Path) -> Path:
     folder = Path(folder).resolve()
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder / "runs").close()  # a folder that is there may still be read-only
     except OSError as error:
         raise PitpropError(
             f"The folder `{folder}` cannot be written: {error.strerror}.", do="give another folder, or make room there."

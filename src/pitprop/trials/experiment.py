@@ -102,6 +102,7 @@ def trial(
     meter = Meter(progress, total=(1 + len(plan.arms)) * len(plan.seeds))
     with contextlib.ExitStack() as stack:
         pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
+        meter.workers = pool.workers
         meter.enter("trying out each change")
         _rehearse(plan, pool)
         fork = None

@@ -14,7 +14,7 @@ from pitprop._errors import PitpropError
 from pitprop.trials import fork
 from pitprop.trials.execute import read_json, write_json
 from pitprop.trials.executors import Executor, Task
-from pitprop.trials.executors.local import Local, run_alone
+from pitprop.trials.executors.local import Local
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, loss_of, make_fork
 
 
@@ -55,19 +55,17 @@ def prove_exact(
     """
     spec = RunSpec(recipe=reference, source="", knobs=knobs or {}, seed=seed, horizon=steps, fork_step=steps)
     with Local(1, log=log) as pool:
-        return prove(spec, pool, log=log)
+        return prove(spec, pool)
 
 
-def prove(spec: RunSpec, executor: Executor, *, place: Path | None = None, log: Path | None = None) -> ForkProof:
-    """Prove the fork of `spec` over its horizon; the whole run goes to `executor`. See `prove_exact`.
+def prove(spec: RunSpec, executor: Executor, *, place: Path | None = None) -> ForkProof:
+    """Prove the fork of `spec` over its horizon, on `executor`. See `prove_exact`.
 
-    Snapshots lie in `place`, which the machine of the run must see as well; default is the system's temporary folder.
+    Snapshots lie in `place`, which the machines of the runs must see as well; default is the system's temporary folder.
     """
     with tempfile.TemporaryDirectory(prefix="proof-", dir=place) as folder:
-        ((_, straight),) = executor.run([Task(function=first_leg, arguments=(spec, folder))])
-        if straight.error is not None:
-            raise PitpropError(straight.error)
-        return second_half(spec, folder, straight.value, log=log)
+        straight = _run(Task(function=first_leg, arguments=(spec, folder)), executor)
+        return second_half(spec, folder, straight, executor)
 
 
 def first_leg(spec: RunSpec, folder: str) -> list[float]:
@@ -94,10 +92,10 @@ def second_leg(spec: RunSpec, folder: str) -> tuple[list[float], str | None, int
     return losses, fork.first_difference(whole, forked), sum(1 for _ in fork.leaves(whole)), fork.digest(whole)
 
 
-def second_half(spec: RunSpec, folder: str, straight: Sequence[float], *, log: Path | None = None) -> ForkProof:
+def second_half(spec: RunSpec, folder: str, straight: Sequence[float], executor: Executor) -> ForkProof:
     """The forked side of the proof, in a new process, and the judgement; see `prove_exact`."""
-    task = Task(function=second_leg, arguments=(spec, folder))
-    forked, where, leaves, digest = run_alone(task, log=log)
+    task = Task(function=second_leg, arguments=(spec, folder), fresh=True)
+    forked, where, leaves, digest = _run(task, executor)
     # As text, every float equals itself only, and NaN equals NaN.
     step = next((i for i, (a, b) in enumerate(zip(straight, forked, strict=True)) if repr(a) != repr(b)), None)
     if where is None and step is None:
@@ -117,11 +115,18 @@ def second_half(spec: RunSpec, folder: str, straight: Sequence[float], *, log: P
     )
 
 
+def _run(task: Task, executor: Executor) -> Any:
+    ((_, outcome),) = executor.run([task])
+    if outcome.error is not None:
+        raise PitpropError(f"The fork could not be proved: {outcome.error}")
+    return outcome.value
+
+
 def proved(spec: RunSpec, folder: Path, executor: Executor) -> ForkProof:
     """The proof of the fork of `spec`: the one that `folder` holds, or a new one, which is kept there."""
     proof = known_proof(folder, spec)
     if proof is None:
-        proof = prove(spec, executor, place=folder, log=folder / "workers.log")
+        proof = prove(spec, executor, place=folder)
         keep_proof(folder, spec, proof)
     return proof
 

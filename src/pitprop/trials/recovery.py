@@ -149,6 +149,7 @@ def rescue(
 
     with contextlib.ExitStack() as stack:
         pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
+        meter.workers = pool.workers
         findings = origin.findings
         if findings is None:
             meter.enter("watching it go on as it is")

@@ -20,6 +20,7 @@ import torch
 import pitprop
 from pitprop._errors import PitpropError
 from pitprop.trials import fork
+from pitprop.trials.executors.pulse import beat
 from pitprop.trials.interventions import Applied, Intervention, to_dict
 from pitprop.trials.knobs import make_knobs
 from pitprop.trials.load import load_recipe, source_digest
@@ -89,6 +90,7 @@ class Steps:
             if self.non_finite is None and not math.isfinite(loss_of(out)):
                 self.non_finite = self.cursor
             self.cursor += 1
+            beat()
             yield out
 
 

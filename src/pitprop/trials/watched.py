@@ -14,6 +14,7 @@ from pitprop.trials.execute import RUN_IT, read_json, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.interventions._targets import model_of, optimizers_of
 from pitprop.trials.load_state import other_states
+from pitprop.trials.progress import OnRun
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, number, to_json_number
 from pitprop.watch import watch
 from pitprop.watch.state import write_checkpoint
@@ -97,7 +98,7 @@ def watch_runs(
     executor: Executor,
     *,
     keep: bool = False,
-    on_run: Callable[[], None] | None = None,
+    on_run: OnRun | None = None,
 ) -> list[dict[str, Any]]:
     """Watch several runs, each into its folder; one that is there already is read instead.
 
@@ -126,8 +127,8 @@ def watch_runs(
         runs[folder] = outcome.value
         write_json(folder / "watched.json", _to_json(outcome.value) | {"address": specs[folder].address})
     if on_run is not None:
-        for _ in runs:
-            on_run()
+        for folder in runs:
+            on_run(known=folder not in missing)
     return [run for run in runs.values() if run is not None]
 
 

@@ -98,6 +98,7 @@ def bisect(
         keep_earlier(folder, plan)
         write_json(folder / "plan.json", plan)
         meter = Meter(progress, total=budget)
+        meter.workers = pool.workers
         runner = Runner(changes, metric or recipe.metric, folder, pool, meter.tick)
 
         meter.enter(f"running good and bad, {len(changes.values)} changes apart")

@@ -1,7 +1,7 @@
 """The rounds of a bisection that need runs: the end points before the search, the confirmation after it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pitprop.trials.comparison import compare, holm_confidences
 from pitprop.trials.execute import metric_of, run_specs
 from pitprop.trials.executors import Executor
 from pitprop.trials.judge import finite_differences
+from pitprop.trials.progress import OnRun
 from pitprop.trials.recipe import Recipe
 
 CONFIRM_SEEDS = tuple(range(1000, 1008))
@@ -28,7 +29,7 @@ CONFIRM_ARMS = 6
 class Runner:
     """Runs subsets of the changes, and counts what was asked for."""
 
-    def __init__(self, changes: Changes, metric: str, folder: Path, executor: Executor, on_run: Callable[[], None]):
+    def __init__(self, changes: Changes, metric: str, folder: Path, executor: Executor, on_run: OnRun):
         self.changes, self.metric = changes, metric
         self._folder, self._executor, self._on_run = folder, executor, on_run
         self._records: dict[str, dict[str, Any]] = {}

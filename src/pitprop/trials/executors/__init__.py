@@ -14,6 +14,8 @@ class Task:
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
+    fresh: bool = False
+    """Whether it needs a process that has run nothing before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,20 +6,21 @@ parent. With more compute threads than cores OpenMP's threads spin while they wa
 """
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from pitprop._errors import PitpropError
-from pitprop.trials.executors import Outcome, Task
+from pitprop.trials.executors import Outcome, Task, pulse
 from pitprop.trials.executors._attempts import Attempts, Job, Patience, call
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -34,7 +35,10 @@ def cores() -> int:
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    pulse: Path
     ready: bool = False
+    used: bool = False
+    """Whether it has been given a task."""
     job: Job | None = None
 
 
@@ -44,7 +48,10 @@ class Local:
     Args:
         workers: Processes; default is the number of cores this process may use.
         log: File that takes what the workers print; None leaves it on the terminal.
-        timeout_s: Seconds after which a task is taken to hang; default from the pace of its like, see `Patience`.
+        timeout_s: Seconds after which a task is taken to hang; default from its silence, see `Patience`.
+
+    Raises:
+        PitpropError: On entering: the log cannot be written.
     """
 
     def __init__(self, workers: int | None = None, *, log: Path | None = None, timeout_s: float | None = None):
@@ -54,9 +61,12 @@ class Local:
         self._log = log
         self._patience = Patience(timeout_s)
         self._pool: list[_Worker] = []
-        self._calls = 0
+        self._calls = self._started = 0
 
     def __enter__(self) -> "Local":
+        if self._log is not None:
+            check_log(self._log)
+        self._pulses = tempfile.TemporaryDirectory(prefix="pitprop-")
         self._pool = [self._start() for _ in range(self.workers)]
         return self
 
@@ -74,15 +84,22 @@ class Local:
                 worker.process.join()
             worker.pipe.close()
         self._pool = []
+        self._pulses.cleanup()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Outcomes as they arrive; see `Executor.run`."""
         self._calls += 1
         attempts = Attempts(self._calls, tasks)
         while attempts.left:
-            for worker in self._pool:
-                if worker.ready and worker.job is None and attempts.waiting:
-                    worker.job = attempts.take()
+            for worker in list(self._pool):
+                if not worker.ready or worker.job is not None or not attempts.waiting:
+                    continue
+                if not attempts.suits(worker.used):
+                    if attempts.makes_room():
+                        worker.process.kill()
+                        self._replace(worker)
+                else:
+                    worker.job, worker.used = attempts.take(worker.pulse), True
                     with contextlib.suppress(OSError):  # it died while idle: found below, by its closed pipe
                         worker.pipe.send(worker.job.task)
             for job, outcome in self._news():
@@ -100,7 +117,7 @@ class Local:
             else:
                 outcome = self._patience.hung(job) if job else None
                 if outcome is not None:
-                    worker.process.kill()
+                    self._kill(worker)
                     self._replace(worker)
             if outcome is None or job is None:
                 continue
@@ -119,10 +136,19 @@ class Local:
         worker.ready = True
         return outcome
 
+    def _kill(self, worker: _Worker) -> None:
+        """End a worker that hangs, after it has said where."""
+        if hasattr(signal, "SIGUSR1") and worker.process.pid:
+            os.kill(worker.process.pid, signal.SIGUSR1)
+            worker.process.join(timeout=0.5)
+        worker.process.kill()
+
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, str(self._log) if self._log else None), daemon=True)
+        self._started += 1
+        file = Path(self._pulses.name, str(self._started))
+        process = context.Process(target=_work, args=(theirs, file, self._log), daemon=True)
         # The child reads these before it imports numpy or torch; a spawned process takes them from here only.
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(ONE_THREAD)
@@ -132,7 +158,7 @@ class Local:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, file)
 
     def _replace(self, dead: _Worker) -> int | None:
         dead.process.join()
@@ -148,12 +174,15 @@ class Local:
         return dead.process.exitcode
 
 
-def _work(pipe: Connection, log: str | None) -> None:
+def _work(pipe: Connection, file: Path, log: Path | None) -> None:
     """What a worker does: one task after another, until it is told to stop or its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if log is not None:
         print_to(log)
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1)
+    pulse.give(file)
     import torch
 
     torch.set_num_threads(1)
@@ -171,7 +200,7 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def print_to(log: str) -> None:
+def print_to(log: Path) -> None:
     """Send what this process prints, also from below Python, to the end of the file `log`."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     sys.stdout.flush()
@@ -179,14 +208,11 @@ def print_to(log: str) -> None:
     os.dup2(file, 2)
 
 
-def run_alone(task: Task, *, log: Path | None = None) -> Any:
-    """The value of one task in a new process of its own.
-
-    Raises:
-        PitpropError: The task failed.
-    """
-    with Local(1, log=log) as alone:
-        ((_, outcome),) = alone.run([task])
-    if outcome.error is not None:
-        raise PitpropError(outcome.error)
-    return outcome.value
+def check_log(log: Path) -> None:
+    """Raise where workers could not print to `log`: they would die of it, and could not say why."""
+    try:
+        log.open("a").close()
+    except OSError as error:
+        raise PitpropError(
+            f"`{log}` cannot be written: {error.strerror}.", do="give another folder, or make room there."
+        ) from error

@@ -5,20 +5,28 @@ so that both executors give the same outcomes. Results come back to the driver, 
 """
 
 import contextlib
+import logging
 import os
+import platform
+import signal
 import sys
+import tempfile
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+import pitprop
 from pitprop._errors import PitpropError
-from pitprop.trials.executors import Outcome, Task
+from pitprop.trials.executors import Outcome, Task, pulse
 from pitprop.trials.executors._attempts import TRIES, Attempts, Job, Patience, call
-from pitprop.trials.executors.local import cores, print_to
+from pitprop.trials.executors.local import check_log, cores, print_to
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 """Nothing is sent to anyone; and a worker that asks Ray for no GPU still sees its machine's, as a local one does."""
@@ -27,21 +35,37 @@ STORE_BYTES = 128 * 2**20
 """Object store of a Ray started here; what travels is a few kilobytes per run."""
 
 
+TOKEN = (
+    "A cluster that wants a token often says nothing else: it must be in ~/.ray/auth_token or RAY_AUTH_TOKEN here too, "
+    "and RAY_AUTH_MODE=token set before Ray is imported."
+)
+
+
 class _Remote:
     """What lives in a worker."""
 
-    def ready(self, folder: str, path: list[str]) -> None:
-        sys.path.extend(place for place in path if place not in sys.path)  # as in a spawned process
+    def ready(self, given: dict[str, Any]) -> None:
+        """`given` is what `_start` gives; one mapping, for another version of this class is to object in words."""
+        sys.path.extend(place for place in given["path"] if place not in sys.path)  # as in a spawned process
         import torch
 
-        if not Path(folder).is_dir():
+        folder = Path(given["folder"])
+        if (here := _versions()) != (driver := given["versions"]):
             raise PitpropError(
-                f"There is no folder `{folder}` on the machine {os.uname().nodename} of the Ray cluster.",
+                f"{platform.node()}, of the Ray cluster, has {_listed(here)}; this machine has {_listed(driver)}.",
+                means="Pairs of runs would differ by more than the change.",
+                do="install the same versions everywhere.",
+                read="docs/executors.md",
+            )
+        if not folder.is_dir():
+            raise PitpropError(
+                f"There is no folder `{folder}` on the machine {platform.node()} of the Ray cluster.",
                 means="Traces and forks are written where a run happens, and read by the others.",
                 do="give a folder on a file system that all machines share.",
                 read="docs/executors.md",
             )
-        print_to(str(Path(folder, "workers.log")))
+        print_to(folder / "workers.log")
+        pulse.give(Path(given["pulse"]))
         torch.set_num_threads(1)
 
     def call(self, task: Task) -> Outcome:
@@ -53,7 +77,10 @@ class _Worker:
     actor: Any
     pending: Any
     """Reference to what the actor is asked for now; None while it is idle."""
+    pulse: Path
     ready: bool = False
+    used: bool = False
+    """Whether it has been given a task."""
     job: Job | None = None
 
 
@@ -61,13 +88,14 @@ class Ray:
     """A pool of Ray actors; a context manager. A Ray that is already connected to is used, and left as it was.
 
     Args:
-        on: `ray` or `ray://host:port`, as for `open_executor`.
+        on: `ray`, `host:port` or `ray://host:port`, as for `open_executor`.
         workers: Actors; default is the number of CPUs of the cluster.
         folder: Folder of the trial, on a file system that all machines of the cluster share.
-        timeout_s: Seconds after which a task is taken to hang; default from the pace of its like, see `Patience`.
+        timeout_s: Seconds after which a task is taken to hang; default from its silence, see `Patience`.
 
     Raises:
-        PitpropError: On entering: there is no such cluster.
+        PitpropError: On entering: there is no such cluster, or the folder cannot be written. On running: a machine of
+            the cluster does not see the folder or has other versions, or the connection to the cluster is lost.
     """
 
     def __init__(self, on: str = "ray", workers: int | None = None, *, folder: Path, timeout_s: float | None = None):
@@ -77,21 +105,25 @@ class Ray:
         self._on, self._folder = on, folder.resolve()
         self._patience = Patience(timeout_s)
         self._pool: list[_Worker] = []
-        self._calls = self._false_starts = 0
+        self._calls = self._started = self._false_starts = 0
         self._disconnect = False
 
     def __enter__(self) -> "Ray":
+        check_log(self._folder / "workers.log")
         if not ray.is_initialized():
             _connect(self._on, self.workers or cores())
             self._disconnect = True
         self.workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self._pulses = tempfile.TemporaryDirectory(prefix="pulses-", dir=self._folder)
         self._pool = [self._start() for _ in range(self.workers)]
         return self
 
     def __exit__(self, *_) -> None:
-        for worker in self._pool:
-            ray.kill(worker.actor)
+        with contextlib.suppress(ConnectionError, RayError):  # a cluster that is gone has no workers left
+            for worker in self._pool:
+                ray.kill(worker.actor)
         self._pool = []
+        self._pulses.cleanup()
         if self._disconnect:
             ray.shutdown()
 
@@ -100,13 +132,30 @@ class Ray:
         self._calls += 1
         attempts = Attempts(self._calls, tasks)
         while attempts.left:
-            for worker in self._pool:
-                if worker.ready and worker.job is None and attempts.waiting:
-                    worker.job = attempts.take()
-                    worker.pending = worker.actor.call.remote(worker.job.task)
-            for job, outcome in self._news():
+            try:
+                self._hand_out(attempts)
+                news = list(self._news())
+            except ConnectionError as error:
+                raise PitpropError(
+                    f"The connection to the Ray cluster is lost: {_first_line(error)}",
+                    means="Runs that had ended are kept.",
+                    do="start the same again, there or elsewhere; it goes on from what is kept.",
+                    read="docs/executors.md",
+                ) from error
+            for job, outcome in news:
                 if attempts.settle(job, outcome):
                     yield job.index, outcome
+
+    def _hand_out(self, attempts: Attempts) -> None:
+        for worker in list(self._pool):
+            if not worker.ready or worker.job is not None or not attempts.waiting:
+                continue
+            if not attempts.suits(worker.used):
+                if attempts.makes_room():
+                    self._replace(worker)
+            else:
+                worker.job, worker.used = attempts.take(worker.pulse), True
+                worker.pending = worker.actor.call.remote(worker.job.task)
 
     def _news(self) -> Iterator[tuple[Job, Outcome]]:
         """Wait until a worker answers or hangs; the jobs that are over by then."""
@@ -147,9 +196,12 @@ class Ray:
         return answer
 
     def _start(self) -> _Worker:
+        self._started += 1
+        file = Path(self._pulses.name, str(self._started))
         # Ray gives a worker of one CPU OMP_NUM_THREADS=1.
         actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Remote).remote()
-        return _Worker(actor, actor.ready.remote(str(self._folder), sys.path))
+        given = {"folder": str(self._folder), "pulse": str(file), "path": sys.path, "versions": _versions()}
+        return _Worker(actor, actor.ready.remote(given), file)
 
     def _replace(self, gone: _Worker) -> None:
         with contextlib.suppress(RayError):
@@ -160,21 +212,43 @@ class Ray:
 def _connect(on: str, workers: int) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # its client speaks before it reads the level it is given
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     address = os.environ.get("RAY_ADDRESS") if on == "ray" else on
+    terminated = signal.getsignal(signal.SIGTERM)
     try:
-        if address:
-            ray.init(address=address, **common)
-        else:  # never the cluster that happens to run here: it may be somebody else's, or its address stale
-            ray.init(
-                address="local", num_cpus=workers, include_dashboard=False, object_store_memory=STORE_BYTES, **common
-            )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        with warnings.catch_warnings(action="ignore"):  # of forks that do nothing but execute; what matters raises
+            if address:
+                ray.init(address=address, **common)
+            else:  # never the cluster that happens to run here: it may be somebody else's, or its address stale
+                ray.init(
+                    address="local",
+                    num_cpus=workers,
+                    include_dashboard=False,
+                    object_store_memory=STORE_BYTES,
+                    **common,
+                )
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise PitpropError(
             f"There is no Ray cluster to reach at `{address or 'this machine'}`: {_first_line(error)}",
+            means=TOKEN if address else "",
             do="check the address and the versions of Ray and Python on both sides; or say `local`.",
             read="docs/executors.md",
         ) from error
+    if callable(terminated) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminated)  # Ray has put its own there, which ends the process at once
+
+
+def _versions() -> dict[str, str]:
+    """Of what decides numbers, and of what must fit together."""
+    import torch
+
+    versions = {"pitprop": pitprop.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    return {"python": platform.python_version()} | versions
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _unfit(error: Exception) -> PitpropError:
@@ -183,7 +257,7 @@ def _unfit(error: Exception) -> PitpropError:
     return PitpropError(
         f"A worker of the Ray cluster could not start: {type(error).__name__}: {_first_line(error)}",
         means="Every machine of the cluster needs pitprop, torch and the recipe, in the same versions.",
-        do="install them there, or send them with a runtime environment.",
+        do="install them there, or send them with a runtime environment; have the same RAY_AUTH_MODE everywhere.",
         read="docs/executors.md",
     )
 
