@@ -14,7 +14,6 @@ RECIPE = """
 import random
 from dataclasses import dataclass
 
-import torch
 from colours import COLLAPSES_AT
 
 from pitprop.trials import Recipe
@@ -28,15 +27,19 @@ class Knobs:
 class Training:
     def __init__(self, seed, knobs):
         self.seed = seed
-        self.model = torch.nn.Linear(1, 1)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.0)
+
+    def state(self):
+        return {"seed": self.seed}
+
+    def load_state(self, state):
+        self.seed = state["seed"]
 
     def batches(self, cursor):
         while True:
-            yield torch.ones(1, 1)
+            yield 0
 
     def step(self, batch):
-        return {"loss": self.model(batch).sum().detach()}
+        return {"loss": 0.0}
 
     def evaluate(self):
         chance = random.Random(self.seed)

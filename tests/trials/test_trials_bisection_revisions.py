@@ -1,6 +1,5 @@
 """Bisection of revisions, on repositories whose guilty commit is known: real git, real worktrees, processes by fork."""
 
-import contextlib
 import json
 import multiprocessing
 import sys
@@ -18,25 +17,37 @@ from pitprop.trials.bisection.halving import halve
 from pitprop.trials.bisection.oracle import Oracle
 from pitprop.trials.bisection.repository import changed_files, commit_at, commits_between, is_dirty
 from pitprop.trials.bisection.worktrees import Worktrees
-from pitprop.trials.executors import Outcome
 from pitprop.trials.executors._attempts import call
 
 BROKEN = {"src/colours/__init__.py": "COLLAPSES_AT = \n"}
 
 
 class Forked:
-    """A process per task, forked: like a spawned one it has none of the user's modules, and it starts at once."""
+    """One worker, forked: like a spawned one it has none of the user's modules, and it starts at once."""
 
     workers = 1
 
-    def run(self, tasks):
+    def __enter__(self):
         context = multiprocessing.get_context("fork")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs,), daemon=True)
+        self.process.start()
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+    def run(self, tasks):
         for index, task in enumerate(tasks):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=lambda end=theirs, task=task: end.send(call(task)))
-            process.start()
-            yield index, ours.recv() if ours.poll(60) else Outcome(error="it hung")
-            process.join()
+            self.pipe.send(task)
+            yield index, self.pipe.recv()
+
+
+def serve(pipe):
+    while True:
+        pipe.send(call(pipe.recv()))
 
 
 def search(repository, good, bad, out, **options):
@@ -45,7 +56,7 @@ def search(repository, good, bad, out, **options):
         f"{repository}/work/recipe.py:recipe",
         good,
         bad,
-        open_pool=lambda limit: contextlib.nullcontext(Forked()),
+        open_pool=lambda limit: Forked(),
         folder=out,
         **given | options,
     )
@@ -126,7 +137,9 @@ def test_a_commit_whose_runs_raise_is_unresolved_with_its_error(tmp_path):
 
 def test_where_the_collapse_comes_and_goes_the_answer_is_a_true_step(tmp_path):
     rates = [0, 1, 1, 0, 0, 0, 1, 0, 1]
-    hashes = make_repository(tmp_path / "repository", [collapse(float(rate)) | note(n) for n, rate in enumerate(rates)])
+    hashes = make_repository(
+        tmp_path / "repository", [collapse(float(rate)) | note(n) for n, rate in enumerate(rates, 1)]
+    )
     found = search(tmp_path / "repository", hashes[0], hashes[-1], tmp_path / "out")
     step = hashes.index(found.candidates[0])
     assert rates[step - 1] == 1 and (step == 1 or rates[step - 2] == 0)
@@ -140,7 +153,7 @@ def test_ends_that_are_not_what_they_are_said_to_be_are_refused(tmp_path):
         with pytest.raises(PitpropError, match=message):
             search(tmp_path / "repository", hashes[good], hashes[bad], tmp_path / f"out{good}{bad}")
 
-    refused(0, 1, r"Bad is not bad\. Nothing to find: bad and good do not differ by more than the margin, spread 0.9")
+    refused(0, 1, r"Bad is not bad\. Nothing to find: bad and good do not differ by more than the margin, spread 1.0")
     refused(3, 4, r"Bad is not bad\. Nothing to find")
     refused(2, 4, r"Good is not good\. Good collapses as well")
     refused(1, 0, r"Bad \(.*\) is older than good")
@@ -153,7 +166,7 @@ def test_an_end_without_the_recipe_is_refused(tmp_path):
         search(tmp_path / "repository", hashes[0], hashes[2], tmp_path / "out")
     assert "both ends must have it" in str(error.value) and str(tmp_path / "out") not in error.value.seen
     with pytest.raises(
-        PitpropError, match="The good end failed at 8 of 8 seeds: `evaluate.*` returned no `sprad`: did you"
+        PitpropError, match=r"The good end failed at 8 of 8 seeds: `evaluate.*` returned no `sprad`: did you"
     ):
         search(tmp_path / "repository", hashes[0], hashes[1], tmp_path / "out", metric="sprad")
 
@@ -269,7 +282,7 @@ def test_a_configuration_and_a_revision_are_told_apart(tmp_path, monkeypatch):
         PitpropError, match=r"`missing.toml` is neither .*: there is no file `.*missing.toml`, and in `"
     ):
         commit_at(tmp_path / "repository", "missing.toml")
-    with pytest.raises(PitpropError, match="it is a file that does not end in .toml"):
+    with pytest.raises(PitpropError, match=r"it is a file that does not end in .toml"):
         commit_at(tmp_path / "repository", "good.yaml")
     with pytest.raises(PitpropError, match="does not begin with a dash"):
         commit_at(tmp_path / "repository", "--all")

@@ -135,8 +135,8 @@ def limits_of(commits: Sequence[Commit], tested: Sequence[Tested], *, dirty: boo
     settled = {t.commit for t in tested if t.outcome in ("collapses", "healthy")}
     untested = sum(commit.hash not in settled for commit in commits)
     sentences = [
-        f"That the collapse, once it had come, stayed is assumed: {untested} of {len(commits)} commits were not settled "
-        "by runs. Where it comes and goes, there are other first bad commits besides this one."
+        f"That the collapse, once it had come, stayed is assumed: {untested} of {len(commits)} commits were not "
+        "settled by runs. Where it comes and goes, there are other first bad commits besides this one."
         if untested
         else "Every commit was settled by runs.",
         "A commit is guilty by this metric and cut, at its recipe's own default knobs and number of steps.",

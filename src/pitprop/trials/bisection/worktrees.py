@@ -101,14 +101,18 @@ def _strangers(tree: Tree) -> tuple[str, ...]:
     found = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(file, str) and name not in ("__main__", "__mp_main__") and _is_strange(file, tree):
+        if (
+            isinstance(file, str)
+            and name not in ("__main__", "__mp_main__")
+            and _is_strange(os.path.dirname(file), tree)
+        ):
             found.append(f"{name} ({file})")
     return tuple(sorted(found))
 
 
 @functools.cache
-def _is_strange(file: str, tree: Tree) -> bool:
-    path = Path(file).resolve()
+def _is_strange(folder: str, tree: Tree) -> bool:
+    path = Path(folder).resolve()
     if not path.is_relative_to(tree.checkout) or path.is_relative_to(tree.root):
         return False
     # A virtual environment in the checkout is no part of the repository.
