@@ -33,6 +33,7 @@ def to_json(report: Report) -> str:
             **plain({f.name: getattr(diagnosis, f.name) for f in dataclasses.fields(diagnosis) if f.name != "trials"}),
             "comparisons": [{"round": t.round, **plain(t.comparison)} for t in diagnosis.trials],
         },
+        "bisection": report.bisection,
         "series": [_summary(series) for series in report.series],
         "attention": [{"site": a.site, "step": a.step, "shape": a.weights.shape} for a in report.attention],
         "coverage": report.coverage,

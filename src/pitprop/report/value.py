@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from pitprop.records import Comparison, Finding, RunInfo
+
+if TYPE_CHECKING:
+    from pitprop.report.bisection import Bisection
 
 Tone = Literal["failure", "warning", "clear"]
 
@@ -185,6 +188,8 @@ class Report:
     """Command that makes this run, or this diagnosis, again; empty where the trace does not know it."""
     notes: tuple[str, ...]
     """What was thinned, pooled or left out to keep the report small."""
+    bisection: "Bisection | None" = None
+    """The search, where the folder is a bisection's; there is nothing else in it then."""
 
     def by_rule(self) -> dict[str, tuple[Finding, ...]]:
         """Findings by rule, the rule with the gravest finding first."""

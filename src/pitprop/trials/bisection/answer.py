@@ -9,6 +9,7 @@ from typing import Any
 from pitprop.records import Comparison
 from pitprop.trials.bisection.oracle import Step
 from pitprop.trials.bisection.search import Culprits, Ends, Found
+from pitprop.trials.bisection.sequential import share_interval
 from pitprop.trials.comparison import seeds_needed
 from pitprop.trials.judge import finite_differences
 from pitprop.trials.run import to_json_number
@@ -56,7 +57,8 @@ class Bisection:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; numbers that are not finite are the strings "nan", "inf" and "-inf"."""
-        return to_json({"kind": "changes"} | asdict(self) | {"folder": str(self.folder)})
+        steps = [asdict(s) | {"interval": share_interval(s.collapsed, s.runs)} for s in self.steps]
+        return to_json({"kind": "changes"} | asdict(self) | {"folder": str(self.folder), "steps": steps})
 
 
 def state(found: Found, ends: Comparison, confirm: Sequence[Comparison]) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pitprop.records import Comparison
 from pitprop.trials.bisection.answer import effect_of, to_json
 from pitprop.trials.bisection.repository import Commit
+from pitprop.trials.bisection.sequential import share_interval
 
 NAMED = 6
 """Candidates that a sentence names."""
@@ -81,7 +82,8 @@ class FirstBad:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; numbers that are not finite are the strings "nan", "inf" and "-inf"."""
-        return to_json({"kind": "revisions"} | asdict(self) | {"folder": str(self.folder)})
+        tested = [asdict(t) | {"interval": share_interval(t.collapsed, len(t.seeds))} for t in self.tested]
+        return to_json({"kind": "revisions"} | asdict(self) | {"folder": str(self.folder), "tested": tested})
 
 
 def state(
