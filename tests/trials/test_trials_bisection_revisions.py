@@ -2,7 +2,11 @@
 
 import json
 import multiprocessing
+import os
+import signal
+import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pitprop import PitpropError
+from pitprop.cli import main
 from pitprop.trials import bisect
 from pitprop.trials.bisection.drive_revisions import bisect_revisions, named_revisions
 from pitprop.trials.bisection.halving import halve
@@ -302,6 +307,42 @@ def test_what_git_says_is_read_whatever_the_names(tmp_path):
     assert after.subject == "Überschrift: \t`x`" and after.author == IDENTITY["GIT_AUTHOR_NAME"]
     assert after.parents == (before.hash,) and not is_dirty(place)
     assert set(changed_files(place, before, after)) == {("A", "a file\n"), ("A", 'quoted "ä"'), ("D", "notes.txt")}
+
+
+@pytest.mark.slow
+def test_the_command_line_end_to_end(tmp_path, capsys, monkeypatch):
+    place = tmp_path / "repository"
+    hashes = make_repository(place, [note(1), collapse(1.0), note(3)])
+    before = footprint(place)
+    monkeypatch.chdir(place / "work")
+    monkeypatch.setenv("COLUMNS", "100")
+    arguments = ["bisect", "recipe.py:recipe", "--good", hashes[0], "--bad", "main", "--workers", "1"]
+    assert main(arguments) == 1
+    assert footprint(place) == before
+    out = capsys.readouterr().out
+    assert f"`{hashes[2][:10]}` is the first bad commit: Commit 2" in out and "changed: src/colours/__init__.py" in out
+    assert len(out.splitlines()) <= 45 and all(len(line) <= 100 for line in out.splitlines() if "again:" not in line)
+    assert (place / "work" / "runs" / "recipe-bisect" / "report.html").exists()
+    assert main([*arguments, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["candidates"] == [hashes[2]]
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_no_worktree_and_no_process(tmp_path):
+    place = tmp_path / "repository"
+    hashes = make_repository(place, [note(1), collapse(1.0), note(3)])
+    before = footprint(place)
+    call_main = "import sys; from pitprop.cli import main; sys.exit(main())"
+    arguments = ["bisect", f"{place}/work/recipe.py:recipe", "--good", hashes[0], "--bad", "main", "--out", "out"]
+    process = subprocess.Popen([sys.executable, "-c", call_main, *arguments], cwd=tmp_path, start_new_session=True)
+    while len(run_git(place, "worktree", "list").splitlines()) == 1:
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert footprint(place) == before and not (tmp_path / "out" / "worktrees").exists()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 @given(st.data())

@@ -33,7 +33,6 @@ def to_json(report: Report) -> str:
             **plain({f.name: getattr(diagnosis, f.name) for f in dataclasses.fields(diagnosis) if f.name != "trials"}),
             "comparisons": [{"round": t.round, **plain(t.comparison)} for t in diagnosis.trials],
         },
-        "bisection": report.bisection,
         "series": [_summary(series) for series in report.series],
         "attention": [{"site": a.site, "step": a.step, "shape": a.weights.shape} for a in report.attention],
         "coverage": report.coverage,
@@ -41,6 +40,7 @@ def to_json(report: Report) -> str:
         "schedule": report.schedule,
         "command": report.command,
         "notes": report.notes,
+        "bisection": report.bisection,
     }
     return json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
 

@@ -1,6 +1,7 @@
 """`bisection.json`, read strictly into what a report shows of a bisection, over configurations or over revisions."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,12 +101,14 @@ def read(folder: Path) -> Report | None:
             means="It was cut short, edited, or written by another version.",
             do="Run the bisection again; the runs made so far are kept.",
         ) from error
+    # The whole answer stands over the search; a headline is one sentence.
+    first = re.split(r"(?<=[.!?])\s", found.statement, maxsplit=1)[0]
     return Report(
         version=__version__,
         folder=str(folder.resolve()),
         info=RunInfo(name=folder.resolve().name, started=""),
         last_step=None,
-        headline=Headline(tone="failure" if found.tests else "clear", statement=found.statement, fixes=found.next),
+        headline=Headline(tone="failure" if found.tests else "clear", statement=first, fixes=found.next),
         findings=(),
         pages={},
         series=(),
@@ -151,12 +154,20 @@ def _changes(get: Part) -> Bisection:
 
 
 def _revisions(get: Part) -> Bisection:
-    commits = {c["hash"]: c for c in (get("good", Mapping), *get.all("commits", Mapping))}
+    commits = {
+        part("hash", str): part
+        for part in (
+            Part(get("good", Mapping), "good."),
+            *(Part(item, f"commits[{i}].") for i, item in enumerate(get.all("commits", Mapping))),
+        )
+    }
     candidates = get.all("candidates", str)
     tests = []
     for i, item in enumerate(get.all("tested", Mapping)):
         part = Part(item, f"tested[{i}].")
-        commit = Part(commits.get(part("commit", str)), f"{part.prefix}commit.")
+        commit = commits.get(part("commit", str))
+        if commit is None:
+            raise Wrong(f"`{part.prefix}commit` is {part('commit', str)!r:.60}, none of the commits")
         about = f"{commit('subject', str)} ({commit('author', str)}, {commit('date', str)[:10]})"
         about += f"; {part('error', str).splitlines()[0]}" if part("error", str) else ""
         accused = part("commit", str) in candidates
@@ -165,12 +176,12 @@ def _revisions(get: Part) -> Bisection:
     return Bisection(
         **_common(get),
         kind="revisions",
-        sets=tuple((one, f"{hash[:10]} {commits[hash]['subject']}") for hash in candidates if hash in commits),
-        changes={path: LETTERS.get(letter, letter) for letter, path in get.all("files", list)},
+        sets=tuple((one, f"{c[:10]} {commits[c]('subject', str)}") for c in candidates if c in commits),
+        changes=dict(_file(pair, f"files[{i}]") for i, pair in enumerate(get.all("files", list))),
         accused=(),
         tests=tuple(tests),
         confirm=(comparison(Part(get("confirm"), "confirm.")),) if get("confirm") is not None else (),
-        failed=tuple(f"{t['commit'][:10]}: {t['error']}" for t in get.all("tested", Mapping) if t.get("error")),
+        failed=tuple(f"{t['commit'][:10]}: {t['error']}" for t in get("tested") if t["error"]),
         limits=get.all("limits", str),
     )
 
@@ -203,6 +214,12 @@ def _test(get: Part, name: str, about: str, made: tuple[bool, ...], accused: boo
         outcome=get("outcome", str),
         accused=accused,
     )
+
+
+def _file(pair: list, where: str) -> tuple[str, str]:
+    if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+        raise Wrong(f"`{where}` is {pair!r:.60}")
+    return pair[1], LETTERS.get(pair[0], pair[0])
 
 
 def _names(item: Mapping[str, Any]) -> tuple[str, ...]:
