@@ -56,7 +56,7 @@ def serve(pipe):
 
 
 def search(repository, good, bad, out, **options):
-    given = {"metric": None, "budget": 300, "timeout_s": None, "progress": None}
+    given = {"metric": None, "budget": 300, "pools": 2, "timeout_s": None, "progress": None}
     return bisect_revisions(
         f"{repository}/work/recipe.py:recipe",
         good,
@@ -294,6 +294,7 @@ def test_a_configuration_and_a_revision_are_told_apart(tmp_path, monkeypatch):
     (tmp_path / "recipe.py").touch()
     with pytest.raises(PitpropError, match="lies in no checkout of a git repository"):
         bisect(f"{tmp_path}/recipe.py:recipe", "HEAD~1", "HEAD", folder=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_git_says_is_read_whatever_the_names(tmp_path):

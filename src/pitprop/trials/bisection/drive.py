@@ -35,6 +35,9 @@ from pitprop.trials.plan import content_hash
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.run import RunSpec, spec_source, to_json_number
 
+POOLS = 2
+"""Revisions whose workers are kept: a comparison goes to and fro between two, and a worker takes seconds to start."""
+
 BUDGET = 300
 """Runs that a bisection may take, unless it is told otherwise."""
 
@@ -86,15 +89,16 @@ def bisect(
         )
     revisions = named_revisions(good, bad)
     if revisions and not by_module:
-        folder = make_folder(folder)
+        out = Path(folder).resolve()
         return bisect_revisions(
             reference,
             *revisions,
             metric=metric,
             budget=budget,
-            open_pool=lambda limit: open_executor(on, workers, folder=folder, timeout_s=limit),
+            open_pool=lambda limit: open_executor(on, workers, folder=out, timeout_s=limit),
+            pools=POOLS if on == "local" else 1,  # on a cluster a second one would wait for the CPUs of the first
             timeout_s=timeout_s,
-            folder=folder,
+            folder=out,
             progress=progress,
         )
     if by_module and good is not None:

@@ -40,6 +40,7 @@ def bisect_revisions(
     metric: str | None,
     budget: int,
     open_pool: OpenPool,
+    pools: int,
     timeout_s: float | None,
     folder: str | Path,
     progress: OnProgress | None,
@@ -49,6 +50,7 @@ def bisect_revisions(
     Args:
         reference, good, bad, metric, budget, timeout_s, folder, progress: As there.
         open_pool: Opens workers that have imported nothing of the user's; called anew for each revision.
+        pools: How many revisions keep their workers at a time.
 
     Raises:
         PitpropError: Not two revisions of one repository, `good` is no ancestor of `bad`, good is not good, bad is not
@@ -67,7 +69,7 @@ def bisect_revisions(
     meter = Meter(progress, total=budget)
     with (
         Worktrees(checkout, folder / "worktrees") as trees,
-        InWorktrees(revisions, trees, open_pool=open_pool, timeout_s=timeout_s, folder=folder) as executor,
+        InWorktrees(revisions, trees, open_pool=open_pool, pools=pools, timeout_s=timeout_s, folder=folder) as executor,
     ):
         meter.enter(f"running good and bad, {len(revisions.commits)} commits apart")
         for name, end in (("good", before), ("bad", after)):

@@ -20,9 +20,6 @@ from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import content_hash
 from pitprop.trials.run import RunSpec, versions
 
-POOLS = 2
-"""Revisions whose workers are kept: a comparison goes to and fro between two, and a worker takes seconds to start."""
-
 OpenPool = Callable[[float | None], AbstractContextManager[Executor]]
 """Opens an executor with a time limit per run."""
 
@@ -87,6 +84,7 @@ class InWorktrees:
         revisions: What is searched over.
         trees: Where they lie.
         open_pool: Opens the executor below; called with the time limit of a run.
+        pools: How many revisions keep their workers until others need the place.
         timeout_s: That limit; default from the pace of all revisions before, for a new pool has none of its own.
         folder: Keeps what was learned of each revision.
     """
@@ -97,11 +95,12 @@ class InWorktrees:
         trees: Worktrees,
         *,
         open_pool: OpenPool,
+        pools: int,
         timeout_s: float | None,
         folder: Path,
     ):
         self._revisions, self._trees, self._folder = revisions, trees, folder
-        self._open_pool, self._timeout_s = open_pool, timeout_s
+        self._open_pool, self._pools, self._timeout_s = open_pool, pools, timeout_s
         self._commits = {revisions.source(c): c for c in (revisions.good, *revisions.commits)}
         self._open: dict[str, tuple[ExitStack, Executor]] = {}
         self._took: list[float] = []
@@ -164,10 +163,10 @@ class InWorktrees:
             yield index, Outcome(value=value)
 
     def _pool(self, commit: Commit) -> Executor:
-        """The workers of a revision, the least recently used of `POOLS` given up for them."""
+        """The workers of a revision, the least recently used given up for them where there are `pools`."""
         stack, pool = self._open.pop(commit.tree, (None, None))
         if stack is None or pool is None:
-            if len(self._open) == POOLS:
+            if len(self._open) == self._pools:
                 self._open.pop(next(iter(self._open)))[0].close()
             stack = ExitStack()
             pool = stack.enter_context(self._open_pool(self._limit()))
