@@ -294,6 +294,8 @@ def test_a_configuration_and_a_revision_are_told_apart(tmp_path, monkeypatch):
     (tmp_path / "recipe.py").touch()
     with pytest.raises(PitpropError, match="lies in no checkout of a git repository"):
         bisect(f"{tmp_path}/recipe.py:recipe", "HEAD~1", "HEAD", folder=tmp_path / "out")
+    with pytest.raises(PitpropError, match="An open executor was given for revisions"):
+        bisect(f"{tmp_path}/recipe.py:recipe", "HEAD~1", "HEAD", folder=tmp_path / "out", executor=Forked())
     assert not (tmp_path / "out").exists()
 
 

@@ -219,7 +219,8 @@ def _test(get: Part, name: str, about: str, made: tuple[bool, ...], accused: boo
 def _file(pair: list, where: str) -> tuple[str, str]:
     if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
         raise Wrong(f"`{where}` is {pair!r:.60}")
-    return pair[1], LETTERS.get(pair[0], pair[0])
+    letter, path = map(str, pair)
+    return path, LETTERS.get(letter, letter)
 
 
 def _names(item: Mapping[str, Any]) -> tuple[str, ...]:

@@ -88,6 +88,12 @@ def bisect(
             do=f"give at least {2 * LOOKS[0]}; {BUDGET} is usual.",
         )
     revisions = named_revisions(good, bad)
+    if revisions and executor is not None:
+        raise PitpropError(
+            "An open executor was given for revisions.",
+            means="Each revision needs processes that have imported nothing of another one.",
+            do="leave it out; `on` and `workers` say where to run.",
+        )
     if revisions and not by_module:
         out = Path(folder).resolve()
         return bisect_revisions(

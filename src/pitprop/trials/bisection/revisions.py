@@ -3,6 +3,7 @@
 import dataclasses
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -104,6 +105,7 @@ class InWorktrees:
         self._commits = {revisions.source(c): c for c in (revisions.good, *revisions.commits)}
         self._open: dict[str, tuple[ExitStack, Executor]] = {}
         self._took: list[float] = []
+        self._loading = 0.0
         self.workers = 1
 
     def __enter__(self) -> "InWorktrees":
@@ -151,8 +153,11 @@ class InWorktrees:
 
     def _run_at(self, commit: Commit, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         tree, pool = self._trees.at(commit), self._pool(commit)
+        start, first = time.monotonic(), True
         moved = [Task(function=call_in, arguments=(tree, t.function, _moved(t.arguments, tree.root))) for t in tasks]
         for index, outcome in pool.run(moved):
+            if first:  # it has waited for the process and the imports
+                self._loading, first = max(self._loading, time.monotonic() - start), False
             if outcome.error is not None:
                 # The worktree will be gone when somebody reads this.
                 yield index, dataclasses.replace(outcome, error=outcome.error.replace(f"{tree.root}/", ""))
@@ -176,7 +181,7 @@ class InWorktrees:
     def _limit(self) -> float | None:
         if self._timeout_s is not None or not self._took:
             return self._timeout_s
-        return max(FLOOR_S, PATIENCE * statistics.median(self._took))
+        return max(FLOOR_S, PATIENCE * (statistics.median(self._took) + self._loading))
 
 
 def _terms(reference: str, root: str) -> dict[str, Any]:
