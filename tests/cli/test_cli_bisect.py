@@ -27,6 +27,7 @@ def test_guilty_changes_exit_1_and_fit_a_screen(bad, tmp_path, capsys, monkeypat
     assert "lr: 0.1 -> 1.0; norm: 'layer' -> 'none'" in out
     assert "Innocent, even all together: gate, width." in " ".join(out.split())
     assert f"again: pitprop bisect {RECIPES}:together" in out
+    assert "The report:" in out and "Bisection</p>" in (tmp_path / "out" / "report.html").read_text()
     assert len(out.splitlines()) <= 45 and all(len(line) <= 100 for line in out.splitlines())
 
     # Nothing runs again, and the machine-readable form says the same.
@@ -43,8 +44,21 @@ def test_no_collapse_exits_0(bad, tmp_path, capsys):
     assert "Nothing to find" in capsys.readouterr().out
 
 
+def test_the_folder_is_enough_for_a_report(bad, tmp_path, capsys):
+    folder = tmp_path / "out"
+    assert main(["bisect", f"{RECIPES}:one", "--bad", str(bad), "--out", str(folder), "--workers", "1"]) == 1
+    capsys.readouterr()
+    (folder / "report.html").unlink()
+    assert main(["report", str(folder)]) == 0
+    assert "`norm` brings the collapse" in capsys.readouterr().out and (folder / "report.html").exists()
+    assert main(["report", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bisection"]["sets"][0] == ["brings the collapse", "norm"]
+
+
 def test_bad_input_exits_2(bad, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
+    assert main(["bisect", f"{RECIPES}:one", "--bad", str(bad.with_name("abd.toml")), *out]) == 2
+    assert "no TOML file that exists" in " ".join(capsys.readouterr().err.replace("│", "").split())
     bad.write_text('nrom = "none"')
     assert main(["bisect", f"{RECIPES}:one", "--bad", str(bad), *out]) == 2
     assert "did you mean `norm`" in capsys.readouterr().err

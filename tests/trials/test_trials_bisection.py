@@ -197,9 +197,7 @@ def test_changes_that_cannot_be_made_one_without_the_other(pool, reference, tmp_
 
 def test_an_end_that_raises_is_refused(pool, reference, tmp_path):
     bad = {"precision": "half", "bias": False}
-    with pytest.raises(
-        PitpropError, match="The bad configuration failed at 8 of 8 seeds: RuntimeError: half precision"
-    ):
+    with pytest.raises(PitpropError, match="The bad end failed at 8 of 8 seeds: RuntimeError: half precision"):
         bisect(reference("recipes_bisect", "one"), GOOD, bad, folder=tmp_path, executor=pool)
 
 

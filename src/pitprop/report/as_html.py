@@ -25,7 +25,7 @@ from markupsafe import Markup, escape
 
 from pitprop._errors import PitpropError
 from pitprop.records import RUN, Finding
-from pitprop.report import svg, wording
+from pitprop.report import bisection_svg, svg, wording
 from pitprop.report.as_cell import ROUNDS
 from pitprop.report.as_json import plain
 from pitprop.report.headline import mean, remedy_trial
@@ -57,6 +57,7 @@ def to_html(report: Report) -> str:
     environment.globals.update(
         RUN=RUN, span=wording.span, duration=wording.duration, mean=mean, flat=flat, join=shlex.join, svg=svg
     )
+    environment.globals.update(share=bisection_svg.share, dots=bisection_svg.dots, heads=bisection_svg.heads)
     scripts = [_asset("uPlot.iife.min.js"), "".join(_asset(name) for name in SCRIPTS)]
     return environment.get_template("report.html.j2").render(
         report=report,

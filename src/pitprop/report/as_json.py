@@ -47,6 +47,7 @@ def to_json(report: Report) -> str:
             for f in dataclasses.fields(report.rescue)
             if f.name != "curves"
         },
+        "bisection": report.bisection,
     }
     return json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
 

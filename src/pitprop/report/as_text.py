@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pitprop.records import Comparison, Finding
-from pitprop.report import rescue
+from pitprop.report import bisection_text, rescue
 from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.svg import Scale, effect_scale
 from pitprop.report.value import Diagnosis, Report, Trial
@@ -31,6 +31,8 @@ _VERDICT = {"better": "blue", "worse": "red", "no difference within margin": "di
 
 def to_text(report: Report, console: Console) -> None:
     """Print the report to `console`: about one screen of 100 columns, whatever the length of the run."""
+    if report.bisection is not None:
+        return bisection_text.to_text(report, report.bisection, console, draw)
     head = report.headline
     console.print(Text(head.statement, style=_STYLE[head.tone]), soft_wrap=False)
     answers = Table.grid(padding=(0, 2))

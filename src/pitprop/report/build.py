@@ -9,7 +9,7 @@ import numpy as np
 from pitprop import __version__
 from pitprop.indicators import INDICATORS
 from pitprop.records import Finding, RunInfo
-from pitprop.report import rescue, trial_file
+from pitprop.report import bisection, rescue, trial_file
 from pitprop.report.headline import headline
 from pitprop.report.thin import heads, keep, pool, spread
 from pitprop.report.value import Attention, Diagnosis, Page, Report, Series
@@ -34,8 +34,8 @@ def build(folder: str | Path, *, rules: tuple[Rule, ...] = RULES, allow: Iterabl
     """Read a run folder into a report.
 
     Args:
-        folder: Folder with `trace.sqlite` and, where a diagnosis was made, `trial.json`; or of a trial, with
-            `trial.json` alone.
+        folder: Folder with `trace.sqlite` and, where a diagnosis was made, `trial.json`; of a trial, with
+            `trial.json` alone; or of a bisection, with `bisection.json`.
         rules: Rules to replay over the trace.
         allow: Findings to leave out, as `rule` or `rule@site`.
 
@@ -43,6 +43,8 @@ def build(folder: str | Path, *, rules: tuple[Rule, ...] = RULES, allow: Iterabl
         PitpropError: Neither lies in the folder, or the trace, `trial.json` or `allow` cannot be worked with.
     """
     folder = Path(folder)
+    if (bisected := bisection.read(folder)) is not None:
+        return bisected
     diagnosis = trial_file.read(folder)
     rescued = rescue.read(folder)
     traced = folder if rescued is None else rescued.trace

@@ -31,26 +31,26 @@ def read(folder: Path) -> Diagnosis | None:
         raise malformed(path, str(error)) from error
     try:
         return _diagnosis(content)
-    except _Wrong as error:
+    except Wrong as error:
         raise malformed(path, str(error)) from None
 
 
-class _Wrong(Exception):
+class Wrong(Exception):
     """A part of the file that is not what the contract says; becomes a PitpropError that knows the path."""
 
 
 def _diagnosis(content: Any) -> Diagnosis:
-    get = _Part(content)
+    get = Part(content)
     if get("schema", int, 1) > SCHEMA:
-        raise _Wrong(f"its schema is {content['schema']}, and this version reads up to {SCHEMA}")
-    said = _Part(get("conclusion", Mapping), "conclusion.")
+        raise Wrong(f"its schema is {content['schema']}, and this version reads up to {SCHEMA}")
+    said = Part(get("conclusion", Mapping), "conclusion.")
     return Diagnosis(
         plan=get("plan", Mapping),
         plan_hash=get("plan_hash", str),
         command=get.all("command", str),
         fork=get("fork", Mapping),
         trials=tuple(
-            _trial(_Part(item, f"comparisons[{i}].")) for i, item in enumerate(get.all("comparisons", Mapping))
+            _trial(Part(item, f"comparisons[{i}].")) for i, item in enumerate(get.all("comparisons", Mapping))
         ),
         conclusion=Conclusion(
             statement=said("statement", str),
@@ -62,64 +62,69 @@ def _diagnosis(content: Any) -> Diagnosis:
             inert=said.all("inert", str, []),
             symptoms=said.all("symptoms", str, []),
         ),
-        guards=tuple(_guard(_Part(item, f"guards[{i}].")) for i, item in enumerate(get.all("guards", Mapping, []))),
+        guards=tuple(_guard(Part(item, f"guards[{i}].")) for i, item in enumerate(get.all("guards", Mapping, []))),
         references={
-            name: {metric: _number(value) for metric, value in metrics.items()}
+            name: {metric: number(value) for metric, value in metrics.items()}
             for name, metrics in get("references", Mapping, {}).items()
         },
         failed=get.all("failed", Mapping, []),
-        wall_s=_number(get("wall_s")),
+        wall_s=number(get("wall_s")),
     )
 
 
-def _trial(get: "_Part") -> Trial:
+def _trial(get: "Part") -> Trial:
+    return Trial(round=get("round", str), comparison=comparison(get))
+
+
+def comparison(get: "Part") -> Comparison:
+    """A `Comparison` as JSON holds it."""
     numbers = tuple[float, ...]
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(Comparison):
         if field.type is float:
-            fields[field.name] = _number(get(field.name))
+            fields[field.name] = number(get(field.name))
         elif field.type == numbers:
-            fields[field.name] = tuple(map(_number, get(field.name, list)))
+            fields[field.name] = tuple(map(number, get(field.name, list)))
         elif field.type == tuple[int, ...]:
             fields[field.name] = get.all(field.name, int)
         else:
             fields[field.name] = get(field.name, str if field.type == Verdict else field.type)
     if fields["verdict"] not in get_args(Verdict):
-        raise _Wrong(f"`{get.prefix}verdict` is {fields['verdict']!r}, not one of {', '.join(get_args(Verdict))}")
+        raise Wrong(f"`{get.prefix}verdict` is {fields['verdict']!r}, not one of {', '.join(get_args(Verdict))}")
     if not len(fields["seeds"]) == len(fields["control"]) == len(fields["treated"]):
-        raise _Wrong(f"`{get.prefix}seeds`, `control` and `treated` differ in length")
-    return Trial(round=get("round", str), comparison=Comparison(**fields))
+        raise Wrong(f"`{get.prefix}seeds`, `control` and `treated` differ in length")
+    return Comparison(**fields)
 
 
-def _guard(get: "_Part") -> Guard:
+def _guard(get: "Part") -> Guard:
     return Guard(
         arm=get("arm", str),
         metric=get("metric", str),
-        control=tuple(map(_number, get("control", list))),
-        treated=tuple(map(_number, get("treated", list))),
-        effect=_number(get("effect")),
-        low=_number(get("low")),
-        high=_number(get("high")),
+        control=tuple(map(number, get("control", list))),
+        treated=tuple(map(number, get("treated", list))),
+        effect=number(get("effect")),
+        low=number(get("low")),
+        high=number(get("high")),
         seeds=get.all("seeds", int),
     )
 
 
-class _Part:
+class Part:
     """Typed access to one JSON object of the file, with errors that name the place."""
 
     def __init__(self, content: Any, prefix: str = ""):
         if not isinstance(content, Mapping):
-            raise _Wrong(f"`{prefix.rstrip('.') or 'the file'}` is {content!r:.60}")
+            raise Wrong(f"`{prefix.rstrip('.') or 'the file'}` is {content!r:.60}")
         self.content, self.prefix = content, prefix
 
     def __call__(self, key: str, kind: Any = object, default: Any = ...) -> Any:
         if key not in self.content:
             if default is not ...:
                 return default
-            raise _Wrong(f"`{self.prefix}{key}` is missing")
+            raise Wrong(f"`{self.prefix}{key}` is missing")
         value = self.content[key]
         if not isinstance(value, kind):
-            raise _Wrong(f"`{self.prefix}{key}` is {value!r:.60}")
+            raise Wrong(f"`{self.prefix}{key}` is {value!r:.60}")
         return value
 
     def all(self, key: str, kind: Any, default: Any = ...) -> tuple:
@@ -127,15 +132,16 @@ class _Part:
         values = self(key, list, default)
         for i, value in enumerate(values):
             if not isinstance(value, kind):
-                raise _Wrong(f"`{self.prefix}{key}[{i}]` is {value!r:.60}")
+                raise Wrong(f"`{self.prefix}{key}[{i}]` is {value!r:.60}")
         return tuple(values)
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """A number, or the text that stands for one that is not finite."""
     # JSON has no NaN: an undefined number comes as a string.
     if isinstance(value, int | float) or value in ("nan", "inf", "-inf"):
         return float(value)
-    raise _Wrong(f"{value!r:.60} stands where a number belongs")
+    raise Wrong(f"{value!r:.60} stands where a number belongs")
 
 
 def malformed(path: Path, what: str) -> PitpropError:

@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int64
 from pitprop.records import Comparison, Finding, RunInfo
 
 if TYPE_CHECKING:
+    from pitprop.report.bisection import Bisection
     from pitprop.report.rescue import Rescue
 
 Tone = Literal["failure", "warning", "clear"]
@@ -192,6 +193,8 @@ class Report:
     """What was thinned, pooled or left out to keep the report small."""
     rescue: "Rescue | None" = None
     """What a rescue adds, where the folder is one's."""
+    bisection: "Bisection | None" = None
+    """The search, where the folder is a bisection's; there is nothing else in it then."""
 
     def by_rule(self) -> dict[str, tuple[Finding, ...]]:
         """Findings by rule, the rule with the gravest finding first."""

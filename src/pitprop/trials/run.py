@@ -182,8 +182,12 @@ def cached_recipe(reference: str) -> Recipe:
 
 def spec_source(reference: str) -> str:
     """Digest of the recipe's sources and of the versions that decide numbers."""
-    versions = [pitprop.__version__, torch.__version__, np.__version__, platform.python_version()]
-    return content_hash([source_digest(reference), *versions])
+    return content_hash([source_digest(reference), *versions()])
+
+
+def versions() -> list[str]:
+    """Versions of what decides numbers."""
+    return [pitprop.__version__, torch.__version__, np.__version__, platform.python_version()]
 
 
 def loss_of(out: Mapping[str, Any]) -> float:

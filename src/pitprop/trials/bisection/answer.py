@@ -8,7 +8,8 @@ from typing import Any
 
 from pitprop.records import Comparison
 from pitprop.trials.bisection.oracle import Step
-from pitprop.trials.bisection.search import Culprits, Found
+from pitprop.trials.bisection.search import Culprits, Ends, Found
+from pitprop.trials.bisection.sequential import share_interval
 from pitprop.trials.comparison import seeds_needed
 from pitprop.trials.judge import finite_differences
 from pitprop.trials.run import to_json_number
@@ -56,13 +57,14 @@ class Bisection:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; numbers that are not finite are the strings "nan", "inf" and "-inf"."""
-        return _json(asdict(self) | {"folder": str(self.folder)})
+        steps = [asdict(s) | {"interval": share_interval(s.collapsed, s.runs)} for s in self.steps]
+        return to_json({"kind": "changes"} | asdict(self) | {"folder": str(self.folder), "steps": steps})
 
 
 def state(found: Found, ends: Comparison, confirm: Sequence[Comparison]) -> tuple[str, str]:
     """The answer and what to do next, in sentences."""
     if found.ends != "apart":
-        return _nothing(found, ends)
+        return nothing(found.ends, ends)
     if not found.bringing:
         return (
             f"Bad collapses and good does not ({_values(ends)}), but the budget ended before a smaller set of changes "
@@ -96,7 +98,8 @@ def arm_name(side: str, changes: Sequence[str], without: str = "") -> str:
     return f"{side} {f' {sign} '.join(changes)}" + (f", without {without}" if without else "")
 
 
-def _nothing(found: Found, ends: Comparison) -> tuple[str, str]:
+def nothing(kind: Ends, ends: Comparison) -> tuple[str, str]:
+    """Why there was nothing to search, and what to do, for end points that are not apart."""
     seen = _values(ends)
     differences = finite_differences(ends.control, ends.treated)
     needed = seeds_needed(differences, margin=ends.margin, confidence=ends.confidence)
@@ -118,21 +121,21 @@ def _nothing(found: Found, ends: Comparison) -> tuple[str, str]:
         ),
         "good collapses": (
             f"Good collapses as well: {seen}, and too many of its runs are beyond the cut.",
-            "Give a good configuration that works.",
+            "Give a good one that works.",
         ),
         "unresolved": (
             f"The end points differ, {seen}, but how often each of them collapses was not settled.",
             "Give a larger budget, or a metric with less noise.",
         ),
     }
-    return sentences[found.ends]
+    return sentences[kind]
 
 
 def _sentence(
     one: str, several: str, culprits: Sequence[Culprits], side: str, effects: Mapping[str, Comparison]
 ) -> str:
     def told(c: Culprits) -> tuple[str, str]:
-        return _name(c.changes) + ("" if c.minimal else " (or a part of it)"), _effect(
+        return _name(c.changes) + ("" if c.minimal else " (or a part of it)"), effect_of(
             effects.get(arm_name(side, c.changes))
         )
 
@@ -147,7 +150,8 @@ def _name(changes: Sequence[str]) -> str:
     return together + (f" and {len(changes) - 6} more" if len(changes) > 6 else "")
 
 
-def _effect(c: Comparison | None) -> str:
+def effect_of(c: Comparison | None) -> str:
+    """The effect on fresh seeds in brackets; empty where there is none."""
     if c is None or math.isnan(c.effect):
         return ""
     return (
@@ -168,9 +172,10 @@ def _values(ends: Comparison) -> str:
     )
 
 
-def _json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
+    """`value` as JSON can hold it."""
     if isinstance(value, dict):
-        return {key: _json(item) for key, item in value.items()}
+        return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_json(item) for item in value]
+        return [to_json(item) for item in value]
     return to_json_number(value) if isinstance(value, float) else value

@@ -1,5 +1,7 @@
 """Bisect: from two configurations of a recipe to the changes that are guilty, by runs on an executor.
 
+Two revisions go to `drive_revisions`.
+
     end points at 8 seeds -> cut, written down and hashed -> search -> confirm on fresh seeds -> bisection.json
 
 A run is addressed by what it is, so a bisection that was interrupted goes on where it was, and the same call with a
@@ -18,7 +20,9 @@ from pitprop._errors import PitpropError
 from pitprop.records import Comparison
 from pitprop.trials.bisection.answer import Bisection, state
 from pitprop.trials.bisection.changes import Changes, Configuration, knob_changes, module_changes
+from pitprop.trials.bisection.drive_revisions import bisect_revisions, named_revisions
 from pitprop.trials.bisection.endpoints import LOOKS
+from pitprop.trials.bisection.first_bad import FirstBad
 from pitprop.trials.bisection.oracle import Oracle, Step
 from pitprop.trials.bisection.rounds import CONFIRM_ARMS, CONFIRM_SEEDS, Runner, confirm_sets, run_ends
 from pitprop.trials.bisection.search import search
@@ -31,6 +35,9 @@ from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import content_hash
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.run import RunSpec, spec_source, to_json_number
+
+POOLS = 2
+"""Revisions whose workers are kept: a comparison goes to and fro between two, and a worker takes seconds to start."""
 
 BUDGET = 300
 """Runs that a bisection may take, unless it is told otherwise."""
@@ -50,25 +57,29 @@ def bisect(
     executor: Executor | None = None,
     folder: str | Path,
     progress: OnProgress | None = None,
-) -> Bisection:
-    """Find the minimal sets of changes between two configurations that bring a collapse, and those that cure it.
+) -> Bisection | FirstBad:
+    """Find what brings a collapse between `good` and `bad`.
+
+    Between two configurations: the minimal sets of changes that bring it, and those that cure it (a `Bisection`).
+    Between two revisions of the recipe's git repository: the first bad commit (a `FirstBad`).
 
     Args:
         reference: `file.py:attr` or `package.module:attr` of a `Recipe`.
-        good, bad: Knob values, or TOML files with them; a knob that is left out has its default.
+        good, bad: Knob values, or TOML files with them; a knob that is left out has its default. Or two revisions: text
+            is one unless it is the name of a file that exists and ends in `.toml`.
         by_module: Patterns of module paths, instead of `good`: good is bad's model with all of these modules ablated,
             and each change is to leave one of them active.
         metric: Key of `evaluate()`; default is the recipe's. Another one improves in the direction from bad to good,
             and has no margin.
         budget: Runs in all, the end points' and the confirming ones included.
         on, workers, timeout_s: Where to run, how many at a time, and when a run hangs; see `open_executor`.
-        executor: An executor that is open already, instead.
+        executor: An executor that is open already, instead; not for revisions, which need fresh processes each.
         folder: Where everything is written; a second call goes on there.
         progress: Told how far it is.
 
     Raises:
         PitpropError: The recipe or a configuration cannot be read, nothing differs, the budget does not hold the end
-            points, or their runs fail.
+            points, or their runs fail; for revisions see also `bisect_revisions`.
     """
     start = time.monotonic()
     if budget < 2 * LOOKS[0]:
@@ -76,6 +87,26 @@ def bisect(
             f"A budget of {budget} runs does not hold the end points.",
             means=f"Good and bad run at {LOOKS[0]} seeds each before anything is searched.",
             do=f"give at least {2 * LOOKS[0]}; {BUDGET} is usual.",
+        )
+    revisions = named_revisions(good, bad)
+    if revisions and executor is not None:
+        raise PitpropError(
+            "An open executor was given for revisions.",
+            means="Each revision needs processes that have imported nothing of another one.",
+            do="leave it out; `on` and `workers` say where to run.",
+        )
+    if revisions and not by_module:
+        out = Path(folder).resolve()
+        return bisect_revisions(
+            reference,
+            *revisions,
+            metric=metric,
+            budget=budget,
+            open_pool=lambda limit: open_executor(on, workers, folder=out, timeout_s=limit),
+            pools=POOLS if on == "local" else 1,  # on a cluster a second one would wait for the CPUs of the first
+            timeout_s=timeout_s,
+            folder=out,
+            progress=progress,
         )
     if by_module and good is not None:
         raise PitpropError(

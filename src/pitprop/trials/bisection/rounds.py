@@ -3,12 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pitprop._errors import PitpropError, nearest
 from pitprop.records import Comparison
 from pitprop.trials.bisection.answer import arm_name
-from pitprop.trials.bisection.changes import Changes
 from pitprop.trials.bisection.endpoints import CONFIDENCE, LOOKS, Cut, cut_between
 from pitprop.trials.bisection.oracle import Runs, Subset
 from pitprop.trials.bisection.search import Ends, Found
@@ -17,7 +16,7 @@ from pitprop.trials.execute import metric_of, run_specs
 from pitprop.trials.executors import Executor
 from pitprop.trials.judge import finite_differences
 from pitprop.trials.progress import OnRun
-from pitprop.trials.recipe import Recipe
+from pitprop.trials.run import RunSpec
 
 CONFIRM_SEEDS = tuple(range(1000, 1008))
 """Fresh seeds of the confirming round; the search counts its seeds from 0 and never gets there."""
@@ -26,13 +25,44 @@ CONFIRM_ARMS = 6
 """Arms whose confirming runs are kept back from the search, unless that is over a quarter of what the ends leave."""
 
 
+class Searched(Protocol):
+    """What is searched over: changes of a configuration, modules, or commits."""
+
+    @property
+    def values(self) -> Mapping[str, tuple[str, str]]:
+        """Every change by name, in order, with what is so without it and with it."""
+        ...
+
+    def spec(self, subset: Subset, seed: int) -> RunSpec:
+        """The run of good with the changes in `subset`."""
+        ...
+
+    def words(self, start: Subset, end: Subset) -> str:
+        """What changes from one subset to another."""
+        ...
+
+
+class Judged(Protocol):
+    """What a recipe says of how its runs are judged."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def higher_is_better(self) -> bool: ...
+    @property
+    def margin(self) -> float: ...
+    @property
+    def steps(self) -> int: ...
+
+
 class Runner:
     """Runs subsets of the changes, and counts what was asked for."""
 
-    def __init__(self, changes: Changes, metric: str, folder: Path, executor: Executor, on_run: OnRun):
+    def __init__(self, changes: Searched, metric: str, folder: Path, executor: Executor, on_run: OnRun):
         self.changes, self.metric = changes, metric
         self._folder, self._executor, self._on_run = folder, executor, on_run
         self._records: dict[str, dict[str, Any]] = {}
+        self._asked: dict[Subset, dict[int, str]] = {}
 
     @property
     def used(self) -> int:
@@ -52,6 +82,8 @@ class Runner:
     def metrics(self, subsets: Sequence[Subset], seeds: Sequence[int]) -> list[list[float | None]]:
         """The metric by subset and seed; None for a run that failed, NaN or infinity for one that diverged."""
         specs = [[self.changes.spec(subset, seed) for seed in seeds] for subset in subsets]
+        for subset, row in zip(subsets, specs, strict=True):
+            self._asked.setdefault(subset, {}).update({spec.seed: spec.address for spec in row})
         new = {s.address: s for row in specs for s in row if s.address not in self._records}
         self._records |= run_specs(list(new.values()), self._folder, self._executor, self._on_run)
         return [[self._value(self._records[s.address]) for s in row] for row in specs]
@@ -64,6 +96,10 @@ class Runner:
             return [None if value is None else cut.collapsed(value) for value in values]
 
         return runs
+
+    def records(self, subset: Subset) -> dict[int, Mapping[str, Any]]:
+        """The records of `subset` so far, by seed."""
+        return {seed: self._records[address] for seed, address in sorted(self._asked.get(subset, {}).items())}
 
     def failed(self) -> tuple[Mapping[str, Any], ...]:
         """Runs without a result: changes, seed, error."""
@@ -78,7 +114,7 @@ class Runner:
         return metric_of(record, self.metric)
 
 
-def run_ends(runner: Runner, recipe: Recipe, budget: int) -> tuple[Comparison, Cut | None, Found]:
+def run_ends(runner: Runner, recipe: Judged, budget: int) -> tuple[Comparison, Cut | None, Found]:
     """Compare the end points, at more seeds where the first do not settle it.
 
     Returns:
@@ -95,16 +131,15 @@ def run_ends(runner: Runner, recipe: Recipe, budget: int) -> tuple[Comparison, C
     return ends, cut_between(ends), Found(ends=names.get(ends.verdict, "inconclusive"))
 
 
-def _look(runner: Runner, recipe: Recipe, count: int) -> Comparison:
+def _look(runner: Runner, recipe: Judged, count: int) -> Comparison:
     """Bad against good at the first `count` seeds, less those at which either failed."""
     good, bad = runner.metrics([frozenset(), runner.everything], range(count))
     for name, values in (("good", good), ("bad", bad)):
         if 2 * values.count(None) >= count:
             raise PitpropError(
-                f"The {name} configuration failed at {values.count(None)} of {count} seeds: "
-                f"{runner.failed()[0]['error']}",
+                f"The {name} end failed at {values.count(None)} of {count} seeds: {runner.failed()[0]['error']}",
                 means="There is no end point to search from.",
-                do="make both configurations run to their end; `workers.log` in the folder has the whole error.",
+                do="make both of them run to their end; `workers.log` in the folder has the whole error.",
             )
     ended = [(s, a, b) for s, (a, b) in enumerate(zip(good, bad, strict=True)) if a is not None and b is not None]
     seeds, before, after = zip(*ended, strict=True) if ended else ((), (), ())
@@ -127,11 +162,10 @@ def _look(runner: Runner, recipe: Recipe, count: int) -> Comparison:
 def confirm_sets(
     runner: Runner, found: Found, ends: Comparison, plan: str, budget: int
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
-    """Compare every set that was found on fresh seeds, as far as the budget goes.
+    """Compare every set that was found on fresh seeds, as far as the budget goes; see `confirm`.
 
-    Returns:
-        Good with each bringing set against good, bad without each curing set against bad, and, for a bringing set of
-        several changes, the set without each of them against the set; and a sentence for each that the budget left out.
+    Good with each bringing set is compared with good, bad without each curing set with bad, and, for a bringing set of
+    several changes, the set without each of them with the set.
     """
     good, bad = frozenset(), runner.everything
     sides = [(arm_name("good +", c.changes), good, frozenset(c.changes)) for c in found.bringing]
@@ -142,6 +176,17 @@ def confirm_sets(
         if c.minimal and len(c.changes) > 1
         for name in c.changes
     ]
+    return confirm(runner, sides, ends, plan, budget)
+
+
+def confirm(
+    runner: Runner, sides: Sequence[tuple[str, Subset, Subset]], ends: Comparison, plan: str, budget: int
+) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
+    """Compare the two subsets of each side, (name of the arm, control, treated), on fresh seeds.
+
+    Returns:
+        The comparisons, which together err at most 5 % of the time; and a sentence for each that the budget left out.
+    """
     done, left, pairs = [], [], []
     for name, control, treated in sides:
         if runner.used + runner.missing([control, treated], CONFIRM_SEEDS) > budget:

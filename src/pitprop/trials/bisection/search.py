@@ -49,7 +49,7 @@ class Found:
 def search(oracle: Oracle) -> Found:
     """Everything that `oracle` lets be found within its budget."""
     try:
-        ends = _ends(*oracle.end_points())
+        ends = ends_of(*oracle.end_points())
     except Spent:
         return Found(ends="unresolved", open=("The budget ended at the end points.",))
     if ends != "apart":
@@ -76,7 +76,8 @@ def search(oracle: Oracle) -> Found:
     )
 
 
-def _ends(good: Outcome, bad: Outcome) -> Ends:
+def ends_of(good: Outcome, bad: Outcome) -> Ends:
+    """What the outcomes of the end points allow."""
     if "unresolved" in (good, bad):
         return "unresolved"
     if bad == "healthy":
