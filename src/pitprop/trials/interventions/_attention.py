@@ -1,7 +1,7 @@
 """Where attention can be changed: every torch function that is called inside a module passes by here.
 
-Seen are `F.scaled_dot_product_attention` (timm and HF models call it too), `nn.MultiheadAttention` and every softmax. An
-active function mode keeps torch's modules off their fast path, so their attention is seen in eval mode as well.
+Seen are `F.scaled_dot_product_attention` (timm and HF models call it too), `nn.MultiheadAttention` and every softmax.
+An active function mode keeps torch's modules off their fast path, so their attention is seen in eval mode as well.
 """
 
 from collections.abc import Callable

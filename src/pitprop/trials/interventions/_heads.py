@@ -52,7 +52,7 @@ def ablate_heads(training: Any, pattern: str, heads: tuple[int, ...]) -> Applied
         training,
         pattern,
         attend,
-        means="No attention with visible heads ran inside the module: none at all, or a kernel that is not torch's own.",
+        means="No attention with visible heads ran inside the module: none, or a kernel that is not torch's own.",
         do="name a module that calls scaled_dot_product_attention, nn.MultiheadAttention, or a softmax over "
         "[batch, head, query, key].",
     )

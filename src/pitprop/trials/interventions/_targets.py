@@ -20,6 +20,8 @@ class Applied:
     """Modules, parameters or optimizers, by name."""
     calls: Counter = field(default_factory=Counter)
     """Path -> number of times the intervention acted there."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """Path -> relative change of the module's output at insertion, where a module was inserted."""
     conditional: bool = False
     """Whether it acts only beyond a threshold, and may rightly never act."""
     means: str = "The module was not called (or was compiled before), so the arm was another control."
@@ -130,7 +132,7 @@ def change_output(training: Any, pattern: str, change: Callable[[str, torch.Tens
 
         def hook(_module, _args, output, path=path):
             applied.calls[path] += 1
-            return _first(output, lambda tensor: change(path, tensor), path)
+            return change_first(output, lambda tensor: change(path, tensor), path)
 
         module.register_forward_hook(hook)
     return applied
@@ -143,7 +145,7 @@ def change_input(training: Any, pattern: str, change: Callable[[str, torch.Tenso
 
         def hook(_module, args, path=path):
             applied.calls[path] += 1
-            return _first(tuple(args), lambda tensor: change(path, tensor), path)
+            return change_first(tuple(args), lambda tensor: change(path, tensor), path)
 
         module.register_forward_pre_hook(hook)
     return applied
@@ -156,7 +158,8 @@ def groups_of(optimizers: dict[str, torch.optim.Optimizer]) -> Iterator[tuple[st
             yield f"{name}.param_groups.{index}", optimizer, group
 
 
-def _first(value: Any, change: Callable[[torch.Tensor], torch.Tensor], path: str) -> Any:
+def change_first(value: Any, change: Callable[[torch.Tensor], torch.Tensor], path: str) -> Any:
+    """`value` with its first tensor changed: itself, or the first of a tuple or list."""
     if isinstance(value, torch.Tensor):
         return change(value)
     if type(value) in (tuple, list) and value and isinstance(value[0], torch.Tensor):
