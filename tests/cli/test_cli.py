@@ -242,9 +242,9 @@ OPTIONS = {
     "report": "--allow --json --out RUN",
     "rescue": "--json --knob --out --run --seeds --workers CHECKPOINT RECIPE",
     "trial": "* --ablate --clip --detach --direction --factorial --fork-step --freeze --horizon --json --knob "
-    "--knob-arm --lr --margin --metric --on --out --precision --reinitialise --replace --reset-optimizer "
-    "--resolution --scale --seeds --shuffle-condition --stage --swap-data --timeout-s --uniform-attention "
-    "--weight-decay --workers RECIPE",
+    "--knob-arm --lr --margin --metric --on --out --precision --reinitialise --replace "
+    "--replace-keeping --reset-optimizer --resolution --scale --scale-parameters --seeds --shuffle-condition --stage "
+    "--swap-data --timeout-s --uniform-attention --weight-decay --workers RECIPE",
 }
 
 

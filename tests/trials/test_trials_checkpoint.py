@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pitprop import PitpropError
-from pitprop.trials.checkpoint import read_checkpoint, refuse_misfit, start_from
+from pitprop.trials.checkpoint import read_checkpoint, refuse_misfit
+from pitprop.trials.interventions.load_state import start_from
 
 
 class Training:

@@ -4,7 +4,6 @@ A checkpoint is a folder as a watch writes it (`model.safetensors` with `optimiz
 file (an `optimizer.pt` beside it is used too), or a file of `torch.save` that loads with `weights_only=True`.
 """
 
-import hashlib
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pitprop._errors import PitpropError
-from pitprop.trials.interventions._targets import Applied, model_of, optimizers_of
 from pitprop.watch.state import MODEL, OPTIMIZER, unplain
 
 READ = "docs/rescue.md"
@@ -37,53 +35,13 @@ class Checkpoint:
     """State of each optimizer; empty where the checkpoint has none."""
 
 
-@dataclass(frozen=True)
-class LoadState:
-    """Start from a checkpoint: its weights, and its optimizer state where it has one.
-
-    Args:
-        path: Absolute path of the checkpoint.
-        digest: SHA-256 of its files, so that a run's address is that of its content.
-    """
-
-    path: str
-    digest: str
-
-    def describe(self) -> str:
-        return f"from {Path(self.path).name}"
-
-    def blames(self) -> str:
-        return "the weights that the run had"
-
-    def apply(self, training: Any) -> Applied:
-        found = read_checkpoint(Path(self.path))
-        model = model_of(training)
-        refuse_misfit(model.state_dict(), found.weights, self.path)
-        model.load_state_dict(dict(found.weights))
-        if found.optimizers:
-            _load_optimizers(list(optimizers_of(training).values()), found.optimizers, self.path)
-        applied = Applied((self.path,))
-        applied.calls[self.path] += 1
-        return applied
-
-
-def start_from(path: Path) -> LoadState:
-    """The start from the checkpoint at `path`, as it is on disk now."""
-    path = path.resolve()
-    total = hashlib.sha256()
-    for file in _files(path):
-        with file.open("rb") as data:
-            total.update(file.name.encode() + b"\0" + hashlib.file_digest(data, "sha256").digest())
-    return LoadState(str(path), total.hexdigest())
-
-
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read the checkpoint at `path`.
 
     Raises:
         PitpropError: There is none, it is damaged, it would have to be executed to be read, or it holds no weights.
     """
-    weights, *beside = _files(path)
+    weights, *beside = files_of(path)
     if weights.suffix == ".safetensors":
         try:
             tensors = load_file(weights)
@@ -140,24 +98,7 @@ def refuse_misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], p
         )
 
 
-def _load_optimizers(optimizers: Sequence[torch.optim.Optimizer], states: Sequence[Mapping], path: str) -> None:
-    if len(optimizers) != len(states):
-        raise PitpropError(
-            f"The checkpoint `{path}` holds the state of {len(states)} optimizers, the training has {len(optimizers)}.",
-            do=f"put the right `{OPTIMIZER}` beside the weights, or none to start with fresh optimizers.",
-        )
-    for optimizer, state in zip(optimizers, states, strict=True):
-        try:
-            optimizer.load_state_dict(dict(state))
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise PitpropError(
-                f"The training's {type(optimizer).__name__} does not take the state in `{path}`: {error}",
-                means="The checkpoint was trained with another optimizer, or other parameter groups.",
-                do=f"move the checkpoint's `{OPTIMIZER}` away to start with fresh optimizers.",
-            ) from error
-
-
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """The file with the weights, then the optimizer's where it is one of its own."""
     weights = path / MODEL if path.is_dir() else path
     if not weights.is_file():

@@ -10,9 +10,10 @@ from pitprop.records import Finding
 from pitprop.rules import detect
 from pitprop.trace import Reader
 from pitprop.trials.candidates import candidates, name_of
-from pitprop.trials.checkpoint import LoadState, read_checkpoint, refuse_misfit, start_from
-from pitprop.trials.interventions import Intervention, Knob, Reinitialise, Scale
+from pitprop.trials.checkpoint import read_checkpoint, refuse_misfit
+from pitprop.trials.interventions import Intervention, Knob, LoadState, Reinitialise, Scale
 from pitprop.trials.interventions._targets import model_of
+from pitprop.trials.interventions.load_state import start_from
 from pitprop.trials.knobs import alternatives, knobs_to_json
 from pitprop.trials.plan import Arm
 from pitprop.trials.recipe import Recipe

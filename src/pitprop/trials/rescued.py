@@ -9,10 +9,9 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison
-from pitprop.trials.checkpoint import LoadState
 from pitprop.trials.conclude import effect_text
 from pitprop.trials.execute import write_json
-from pitprop.trials.interventions import Knob, to_dict
+from pitprop.trials.interventions import Knob, LoadState, to_dict
 from pitprop.trials.plan import Arm
 from pitprop.trials.run import RunSpec, to_json_number
 from pitprop.watch.state import MODEL, OPTIMIZER, whole_folder
