@@ -11,6 +11,8 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +183,8 @@ def cached_recipe(reference: str) -> Recipe:
 
 def spec_source(reference: str) -> str:
     """Digest of the recipe's sources and of the versions that decide numbers."""
-    versions = [pitprop.__version__, torch.__version__, np.__version__, platform.python_version()]
+    jax = version("jax") if find_spec("jax") else ""
+    versions = [pitprop.__version__, torch.__version__, np.__version__, platform.python_version(), jax]
     return content_hash([source_digest(reference), *versions])
 
 

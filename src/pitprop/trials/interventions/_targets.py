@@ -57,9 +57,23 @@ class Intervention(Protocol):
         ...
 
 
+def is_jax(training: Any) -> bool:
+    """Whether it is a `JaxTraining`, or made like one: a pytree of state and a gradient transformation."""
+    return hasattr(training, "tree") and hasattr(training, "tx")
+
+
 def model_of(training: Any) -> nn.Module:
     """The training's `model`."""
     model = getattr(training, "model", None)
+    if is_jax(training):
+        raise PitpropError(
+            "The training is a jax one: it has no torch modules and no torch optimizer.",
+            means="A pure step is closed to everything that acts inside of a forward pass, watching included.",
+            do="use what acts on knobs, data, parameters or updates: Knob, SwapData, Freeze, LearningRate, "
+            'ClipGradient, Reinitialise, ResetOptimizer and Scale(side="parameters"); for anything else, make it a '
+            "knob of the recipe.",
+            read="docs/interventions.md",
+        )
     if not isinstance(model, nn.Module):
         raise PitpropError(
             "The training has no torch module as its attribute `model`.",
@@ -71,6 +85,8 @@ def model_of(training: Any) -> nn.Module:
 
 def optimizers_of(training: Any) -> dict[str, torch.optim.Optimizer]:
     """Every optimizer among the training's attributes (also in lists and dicts), by name."""
+    if is_jax(training):
+        model_of(training)  # says what can be done instead
     found: dict[str, torch.optim.Optimizer] = {}
 
     def walk(value: Any, name: str) -> None:
@@ -100,6 +116,12 @@ def matches(path: str, pattern: str) -> bool:
     return len(names) == len(parts) and all(map(fnmatchcase, names, parts))
 
 
+def is_under(name: str, pattern: str) -> bool:
+    """Whether the parameter `name` matches `pattern`, or lies under something that does."""
+    parts = name.split(".")
+    return any(matches(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
+
+
 def modules_at(training: Any, pattern: str) -> dict[str, nn.Module]:
     """Modules whose dotted path matches `pattern`; matching nothing is an error with the nearest names."""
     named = {path: module for path, module in model_of(training).named_modules() if path}
@@ -114,11 +136,7 @@ def parameters_at(training: Any, pattern: str) -> dict[str, nn.Parameter]:
     model = model_of(training)
     named = dict(model.named_parameters())
 
-    def under(name: str) -> bool:
-        parts = name.split(".")
-        return any(matches(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
-
-    found = {name: parameter for name, parameter in named.items() if under(name)}
+    found = {name: parameter for name, parameter in named.items() if is_under(name, pattern)}
     if not found:
         known = [path for path, module in model.named_modules() if path and next(module.parameters(), None) is not None]
         raise PitpropError(f"No parameter is at or under `{pattern}`: {nearest(pattern, [*known, *named])}")

@@ -1,12 +1,14 @@
 """Scale: make what goes into or comes out of a module, or its parameters, larger or smaller."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from pitprop._errors import PitpropError, nearest
-from pitprop.trials.interventions._targets import Applied, change_input, change_output, parameters_at
+from pitprop.trials.interventions._pytree import leaves_at, where
+from pitprop.trials.interventions._targets import Applied, change_input, change_output, is_jax, parameters_at
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class Scale:
         return f"the size of the {self.side} of `{self.path}`"
 
     def apply(self, training: Any) -> Applied:
+        if self.side == "parameters" and is_jax(training):
+            names, mask = leaves_at(training, self.path)
+            training.tree = training.tree | {
+                "params": where(mask, lambda leaf: leaf * float(self.factor), training.tree["params"])
+            }
+            return Applied(names, Counter(names))
         if self.side == "parameters":
             return self._apply_to_parameters(training)
         factors: dict[str, float] = {}
