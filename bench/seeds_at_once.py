@@ -78,7 +78,10 @@ def at_once(compiled, states, given, steps):
 
 WAYS = {
     "one by one": (one_by_one, lambda: jax.jit(step)),
-    "lax.map": (at_once, lambda: jax.jit(lambda states, batch: jax.lax.map(lambda given: step(*given), (states, batch)))),
+    "lax.map": (
+        at_once,
+        lambda: jax.jit(lambda states, batch: jax.lax.map(lambda given: step(*given), (states, batch))),
+    ),
     "vmap": (at_once, lambda: jax.jit(jax.vmap(step))),
 }
 

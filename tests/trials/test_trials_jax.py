@@ -11,7 +11,8 @@ from recipes_jax import Knobs
 
 from pitprop import PitpropError
 from pitprop.cli import main
-from pitprop.trials import diagnose, fork, prove_exact
+from pitprop.trials import diagnose, fork
+from pitprop.trials.executors import Task
 from pitprop.trials.interventions import (
     INTERVENTIONS,
     Ablate,
@@ -33,6 +34,7 @@ from pitprop.trials.interventions import (
     WeightDecay,
 )
 from pitprop.trials.jax import named_leaves
+from pitprop.trials.proof import first_leg, second_leg
 from pitprop.trials.run import RunSpec, train_run
 
 
@@ -80,14 +82,18 @@ def test_a_snapshot_of_another_training_is_refused():
         fork.restore(make(), snapshot)
 
 
-def test_the_fork_is_exact_into_a_new_process(reference, tmp_path):
-    proof = prove_exact(reference("recipes_jax", "recipe"), steps=4, log=tmp_path / "log")
-    assert proof.steps == 4 and proof.leaves > 14
-
-
-def test_an_inexact_one_is_refused(reference, tmp_path):
-    with pytest.raises(PitpropError, match=r"first part of the state that differs is `state\.\S+`"):
-        prove_exact(reference("recipes_jax", "recipe"), knobs={"fault": "own generator"}, steps=3, log=tmp_path / "log")
+@pytest.mark.parametrize(("fault", "differs"), [("", False), ("own generator", True)])
+def test_the_proof_of_a_fork(pool, reference, tmp_path, fault, differs):
+    """Both legs in processes of the shared pool: what hides outside of the state is found, by its path."""
+    spec = RunSpec(
+        recipe=reference("recipes_jax", "recipe"), source="", knobs={"fault": fault}, seed=3, horizon=3, fork_step=3
+    )
+    legs = [Task(function=leg, arguments=(spec, str(tmp_path))) for leg in (first_leg, second_leg)]
+    ((_, first),), ((_, second),) = (list(pool.run([leg])) for leg in legs)
+    assert first.error is None and second.error is None, (first.error, second.error)
+    losses, where, leaves, _ = second.value
+    assert (losses == first.value) != differs
+    assert leaves > 14 and (where is not None) == differs
 
 
 def test_freeze_stops_what_it_names_though_adam_has_moments():

@@ -21,17 +21,16 @@ Attend = Callable[[str, nn.Module, Callable, tuple, dict], Any]
 """`(path, module, function, args, kwargs)` -> what the call returns instead, or `NotImplemented` to leave it alone."""
 
 
-def change_attention(training: Any, pattern: str, attend: Attend, **silent: str) -> Applied:
+def change_attention(training: Any, pattern: str, attend: Attend) -> Applied:
     """Let `attend` answer each attention call made inside the modules at `pattern`.
 
     Args:
         training: Its `model` is changed.
         pattern: Module path with wildcards.
         attend: Called for fused attention, multi-head attention and softmax; an answer counts as having acted.
-        silent: `means` and `do` of the error for a module in which nothing was answered.
     """
     found = modules_at(training, pattern)
-    applied = Applied(tuple(found), **silent)
+    applied = Applied(tuple(found))
     for path, module in found.items():
         entered: list[_Mode] = []
 

@@ -48,14 +48,13 @@ def ablate_heads(training: Any, pattern: str, heads: tuple[int, ...]) -> Applied
         # A softmax gives weights: a head whose weights are 0 says 0.
         return (axes * _kept(heads, count, path, out)[:, None, None]).reshape(out.shape)
 
-    return change_attention(
-        training,
-        pattern,
-        attend,
-        means="No attention with visible heads ran inside the module: none, or a kernel that is not torch's own.",
-        do="name a module that calls scaled_dot_product_attention, nn.MultiheadAttention, or a softmax over "
-        "[batch, head, query, key].",
+    applied = change_attention(training, pattern, attend)
+    applied.means = "No attention with visible heads ran inside the module: none, or a kernel that is not torch's own."
+    applied.do = (
+        "name a module that calls scaled_dot_product_attention, nn.MultiheadAttention, or a softmax over "
+        "[batch, head, query, key]."
     )
+    return applied
 
 
 def _kept(heads: tuple[int, ...], count: int, path: str, like: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class ClipGradient:
         import jax
         import jax.numpy as jnp
 
-        applied = Applied(("tx",), conditional=True)
+        applied, bound = Applied(("tx",), conditional=True), self.max_value
 
         def count(clips: Any) -> None:
             applied.calls["tx"] += bool(clips)
@@ -61,10 +61,10 @@ class ClipGradient:
             gradients = jax.tree.map(
                 lambda g: jnp.where(clips, g * (self.max_norm / (norm + 1e-6)).astype(g.dtype), g), gradients
             )
-            if self.max_value is not None:
+            if bound is not None:
                 largest = jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(gradients)]).max()
-                clips = clips | (largest > self.max_value)
-                gradients = jax.tree.map(lambda g: jnp.clip(g, -self.max_value, self.max_value), gradients)
+                clips = clips | (largest > bound)
+                gradients = jax.tree.map(lambda g: jnp.clip(g, -bound, bound), gradients)
             jax.debug.callback(count, clips)
             return gradients
 
