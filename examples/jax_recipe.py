@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from pitprop.trials import Recipe
-from pitprop.trials.jax import JaxTraining, Wrapped
+from pitprop.trials.jax import JaxTraining, Transformation
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32)
@@ -27,7 +27,9 @@ class Knobs:
 @functools.cache  # made once per setting, so that the step is compiled once per worker
 def sgd(lr):
     """optax.sgd(lr) does the same."""
-    return Wrapped(lambda params: (), lambda grads, state, params=None: (jax.tree.map(lambda g: -lr * g, grads), state))
+    return Transformation(
+        lambda params: (), lambda grads, state, params=None: (jax.tree.map(lambda g: -lr * g, grads), state)
+    )
 
 
 def init(seed):

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from pitprop.trials import Recipe
-from pitprop.trials.jax import JaxTraining, Wrapped
+from pitprop.trials.jax import JaxTraining, Transformation
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ def adam(lr):
         )
         return updates, Moments(count, first, second)
 
-    return Wrapped(init, update)
+    return Transformation(init, update)
 
 
 @functools.cache
 def sgd(lr):
-    return Wrapped(lambda params: (), lambda gradients, state, params=None: (scaled(gradients, -lr), state))
+    return Transformation(lambda params: (), lambda gradients, state, params=None: (scaled(gradients, -lr), state))
 
 
 def scaled(tree, factor):

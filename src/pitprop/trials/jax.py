@@ -19,13 +19,15 @@
 
 The step takes the gradient transformation as an argument, and that is where interventions get in: they wrap it. A step
 that uses another one is found out, because the change then never acted. Everything random must come from a key in
-`extra`, or from the cursor. A step at the top of the module, and a transformation that is made once per setting
-(`functools.cache` on what makes it), are compiled once per worker; closures are compiled in every run. Trials keep
-their snapshots as torch files, so torch is needed beside jax.
+`extra`, or from the cursor.
+
+A step at the top of the module with a transformation that is made once per setting (`functools.cache` on what makes it)
+is compiled once per worker. Closures are compiled in every run, and so is a transformation that an arm wraps. Trials
+keep their snapshots as torch files, so torch is needed beside jax.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,25 +42,13 @@ Step = Callable[[dict[str, Tree], Any, Any], tuple[dict[str, Tree], Mapping[str,
 """`(state, batch, tx) -> (state, metrics)`, pure."""
 
 
-class Transformation(Protocol):
-    """A gradient transformation in the form of optax."""
-
-    @property
-    def init(self) -> Callable[[Tree], Tree]:
-        """`init(params) -> opt_state`."""
-        ...
-
-    @property
-    def update(self) -> Callable[..., tuple[Tree, Tree]]:
-        """`update(gradients, opt_state, params) -> (updates, opt_state)`; updates are added to the parameters."""
-        ...
-
-
-class Wrapped(NamedTuple):
-    """A `Transformation` made of another one; optax takes it for one of its own."""
+class Transformation(NamedTuple):
+    """A gradient transformation in the form of optax, for those who write one themselves."""
 
     init: Callable[[Tree], Tree]
+    """`init(params) -> opt_state`."""
     update: Callable[..., tuple[Tree, Tree]]
+    """`update(gradients, opt_state, params) -> (updates, opt_state)`; updates are added to the parameters."""
 
 
 class JaxTraining:
@@ -67,7 +57,7 @@ class JaxTraining:
     Args:
         seed: Seed of the initial parameters.
         init: `init(seed) -> params`, a pytree of arrays.
-        tx: Gradient transformation.
+        tx: Gradient transformation: optax's, or a `Transformation`.
         step: `step(state, batch, tx) -> (state, metrics)`, pure; `state` is a dict with `params`, `opt_state` and the
             keys of `extra`.
         batches: `batches(cursor)`, endless.
@@ -80,7 +70,7 @@ class JaxTraining:
         *,
         seed: int,
         init: Callable[[int], Tree],
-        tx: Transformation,
+        tx: Any,
         step: Step,
         batches: Callable[[int], Iterator[Any]],
         evaluate: Callable[[dict[str, Tree]], Mapping[str, Any]],

@@ -13,7 +13,7 @@ class Training(Protocol):
     training is a `pitprop.trials.jax.JaxTraining`.
     """
 
-    def batches(self, cursor: int) -> Iterator[Any]:
+    def batches(self, cursor: int, /) -> Iterator[Any]:
         """Batches from number `cursor` on, endless, the same ones whenever asked with the same cursor."""
         ...
 

@@ -50,7 +50,7 @@ def wrap(
 
     Uses are counted when the step is traced: one that never asks the transformation that it was given never acted.
     """
-    from pitprop.trials.jax import Wrapped
+    from pitprop.trials.jax import Transformation
 
     inner = training.tx
 
@@ -60,7 +60,7 @@ def wrap(
         updates, state = inner.update(before(gradients), state, params, **more)
         return after(updates), state
 
-    training.tx = Wrapped(inner.init, update)
+    training.tx = Transformation(inner.init, update)
     applied.means = "The step does not use the `tx` that it is given, so the arm was another control."
     applied.do = "call `tx.update` of the step's third argument, not of another transformation."
     return applied

@@ -64,7 +64,7 @@ class ClipGradient:
             if bound is not None:
                 largest = jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(gradients)]).max()
                 clips = clips | (largest > bound)
-                gradients = jax.tree.map(lambda g: jnp.clip(g, -bound, bound), gradients)
+                gradients = jax.tree.map(lambda g, bound=bound: jnp.clip(g, -bound, bound), gradients)
             jax.debug.callback(count, clips)
             return gradients
 
