@@ -27,9 +27,11 @@ class Knobs:
 @functools.cache  # made once per setting, so that the step is compiled once per worker
 def sgd(lr):
     """optax.sgd(lr) does the same."""
-    return Transformation(
-        lambda params: (), lambda grads, state, params=None: (jax.tree.map(lambda g: -lr * g, grads), state)
-    )
+
+    def update(gradients, opt_state, params=None):
+        return jax.tree.map(lambda g: -lr * g, gradients), opt_state
+
+    return Transformation(lambda params: (), update)
 
 
 def init(seed):
