@@ -10,7 +10,7 @@ from pitprop.trials import diagnose
 from pitprop.trials.load import load_recipe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-COVERED = {"04_gated_attention_and_robust_metrics.ipynb", "my_recipe.py", "watch_two_lines.py"}
+COVERED = {"04_gated_attention_and_robust_metrics.ipynb", "jax_recipe.py", "my_recipe.py", "watch_two_lines.py"}
 
 
 def test_no_example_is_left_out():
@@ -45,6 +45,16 @@ def test_my_recipe_collapses_by_its_learning_rate():
     assert end()["output_spread"] < recipe.margin
     assert end(lr=0.05)["output_spread"] > 5 * recipe.margin
     assert end(optimizer="sgd")["output_spread"] > 5 * recipe.margin
+
+
+def test_the_jax_recipe_learns():
+    recipe = load_recipe(f"{EXAMPLES / 'jax_recipe.py'}:recipe")
+    training = recipe.build(0, recipe.knobs())
+    batches = training.batches(0)
+    before = float(training.evaluate()["accuracy"])
+    for _ in range(recipe.steps):
+        training.step(next(batches))
+    assert before < 0.3 < 0.8 < float(training.evaluate()["accuracy"])
 
 
 @pytest.mark.slow

@@ -232,7 +232,8 @@ def test_export(collapsed_run, tmp_path, capsys):
 
 CHANGES = (
     "* --ablate --change --clip --detach --freeze --knob-arm --lr --precision --reinitialise --replace "
-    "--reset-optimizer --scale --shuffle-condition --stage --swap-data --uniform-attention --weight-decay"
+    "--replace-keeping --reset-optimizer --scale --scale-parameters --shuffle-condition "
+    "--stage --swap-data --uniform-attention --weight-decay"
 )
 OPTIONS = {
     "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",

@@ -99,6 +99,8 @@ def test_a_factorial_as_json(recipe, tmp_path, capsys):
         (["--knob-arm", "blnd=true"], "blind"),
         (["--scale", "1"], "no value"),
         (["--scale", "1=big"], "cannot be read"),
+        (["--ablate", "1#x"], "cannot be read"),
+        (["--ablate", "1=mean"], "batch_mean"),
         (["--precision", "int8"], "no precision"),
         (["--ablate", "1", "--resolution", "4"], "--factorial"),
         (["--ablate", "1", "--factorial"], "factorial of 1 change"),
@@ -114,8 +116,9 @@ def test_bad_input_is_explained_and_exits_2(recipe, tmp_path, capsys, options, e
 
 def test_every_option_is_its_intervention():
     changes = Changes(
-        ablate=("a",),
+        ablate=("a", "a=batch_mean", "b.attn#2,0+3"),
         scale=("a=0.1,0.3", "b=unit"),
+        scale_parameters=("a=2",),
         knob_arm=("gate=x,y",),
         lr=("0.1", "head=0.5"),
         clip=("1,2",),
@@ -123,6 +126,7 @@ def test_every_option_is_its_intervention():
         freeze=("a.*",),
         detach=("a",),
         replace=("a=file.py:make",),
+        replace_keeping=("a=layer-scale",),
         reinitialise=("a",),
         reset_optimizer=("*",),
         stage=("a=10,20+5",),
@@ -133,9 +137,13 @@ def test_every_option_is_its_intervention():
     )
     assert changes.interventions() == [
         known.Ablate("a"),
+        known.Ablate("a", "batch_mean"),
+        known.Ablate("b.attn", head=2),
+        known.Ablate("b.attn", head=(0, 3)),
         known.Scale("a", 0.1),
         known.Scale("a", 0.3),
         known.Scale("b", "unit"),
+        known.Scale("a", 2.0, "parameters"),
         known.Knob("gate", "x"),
         known.Knob("gate", "y"),
         known.LearningRate(0.1),
@@ -147,6 +155,7 @@ def test_every_option_is_its_intervention():
         known.Freeze("a.*"),
         known.Detach("a"),
         known.Replace("a", "file.py:make"),
+        known.Replace("a", "layer-scale", keep=True),
         known.Reinitialise("a"),
         known.ResetOptimizer("*"),
         known.Stage("a", 10),
@@ -158,7 +167,8 @@ def test_every_option_is_its_intervention():
         known.SwapData(8),
         known.Precision("float64"),
     ]
-    assert {type(change) for change in changes.interventions()} == set(known.INTERVENTIONS)
-    assert changes.options()[:4] == ["--ablate", "a", "--scale", "a=0.1,0.3"]
+    spelled = {type(change) for change in changes.interventions()}
+    assert spelled == set(known.INTERVENTIONS) - {known.LoadState}, "a checkpoint is `pitprop rescue`'s to name"
+    assert changes.options()[:4] == ["--ablate", "a", "--ablate", "a=batch_mean"]
     with pytest.raises(PitpropError, match="--swap-data x"):
         Changes(swap_data=("x",)).interventions()

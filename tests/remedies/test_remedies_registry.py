@@ -47,7 +47,7 @@ def test_a_remedy_is_a_leaf(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_head_comment_answers_its_questions(path):
     head = ast.get_docstring(ast.parse(path.read_text())) or ""
-    for word in ("Source", "Differences:", "Cost:", "Does not help:"):
+    for word in ("Source", "Differences:", "Cost:", "Insertion:", "Does not help:"):
         assert word in head
 
 

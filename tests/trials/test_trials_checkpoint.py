@@ -9,7 +9,7 @@ from torch import nn
 
 from pitprop import PitpropError
 from pitprop.trials.checkpoint import read_checkpoint
-from pitprop.trials.load_state import refuse_misfit, start_from
+from pitprop.trials.interventions.load_state import refuse_misfit, start_from
 
 
 class Training:

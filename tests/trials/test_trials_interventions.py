@@ -18,6 +18,7 @@ from pitprop.trials.interventions import (
     Freeze,
     Knob,
     LearningRate,
+    LoadState,
     Precision,
     Reinitialise,
     Replace,
@@ -39,6 +40,7 @@ EXAMPLES = {
     Freeze: Freeze("blocks.0"),
     Knob: Knob("gate", "none"),
     LearningRate: LearningRate(0.1, path="head"),
+    LoadState: LoadState("/runs/a/model.safetensors", "5f"),
     Precision: Precision("bfloat16"),
     Reinitialise: Reinitialise("head", seed=4),
     Replace: Replace("act", "unit-rms"),
@@ -104,12 +106,14 @@ def test_round_trip_describe_and_frozen(example):
     assert from_dict(data) == example and hash(from_dict(data)) == hash(example)
     values = [v for k, v in data.items() if k != "kind" and isinstance(v, (int, float)) and not isinstance(v, bool)]
     assert all(f"{value:g}" in example.describe() for value in values), "the numbers are part of the description"
-    assert getattr(example, "path", "") in example.describe()
+    assert Path(getattr(example, "path", "")).name in example.describe()
     assert example.blames()
     assert sum(hasattr(example, level) for level in ("knobs", "apply", "bind")) == 1, "it acts at one level"
 
 
-@pytest.mark.parametrize("kind", [k for k in INTERVENTIONS if hasattr(EXAMPLES[k], "path")], ids=lambda k: k.__name__)
+@pytest.mark.parametrize(
+    "kind", [k for k in INTERVENTIONS if k is not LoadState and hasattr(EXAMPLES[k], "path")], ids=lambda k: k.__name__
+)
 def test_a_path_that_matches_nothing_lists_the_nearest(kind):
     data = to_dict(EXAMPLES[kind]) | {"path": "block.0"}
     with pytest.raises(PitpropError, match=r"`block\.0`.*blocks\.0"):

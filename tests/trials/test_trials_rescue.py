@@ -19,7 +19,7 @@ from pitprop.records import Finding
 from pitprop.remedies.torch.unit_rms import UnitRMS
 from pitprop.trials import Arm, compare, recovery, rescue, rescue_text, rescued
 from pitprop.trials.interventions import ClipGradient, Freeze, Knob, LearningRate, Reinitialise, ResetOptimizer
-from pitprop.trials.load_state import LoadState, start_from
+from pitprop.trials.interventions.load_state import LoadState, start_from
 from pitprop.trials.recovery import typical_seed
 from pitprop.trials.rescue_arms import Origin, combined_arms
 from pitprop.watch.snapshots import taken
@@ -82,7 +82,7 @@ def test_the_new_checkpoint_loads_and_is_healthy(saved):
     result, _ = saved
     record = json.loads((result.checkpoint / "rescue.json").read_text())
     training = recipes_rescue.Regression(record["seed"], recipes_rescue.Drifting())
-    assert record["interventions"] == [{"kind": "Replace", "path": "neck.squash", "remedy": "unit-rms"}]
+    assert record["interventions"] == [{"kind": "Replace", "path": "neck.squash", "remedy": "unit-rms", "keep": False}]
     training.model.neck.squash = UnitRMS(training.model.neck.squash)
     training.model.load_state_dict(load_file(result.checkpoint / "model.safetensors"))
     training.optimizer.load_state_dict(torch.load(result.checkpoint / "optimizer.pt", weights_only=True))

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import pitprop.watch
 from pitprop import PitpropError
 from pitprop.trials import rescue
-from pitprop.trials.load_state import start_from
+from pitprop.trials.interventions.load_state import start_from
 
 
 def bytes_and_times(folder):

@@ -22,8 +22,14 @@ Texts = tuple[str, ...]
 class Changes:
     """The changes to try; every value is an arm, and each option may be repeated."""
 
-    ablate: Annotated[Texts, Parameter(negative=(), help="PATH: its output times 0.")] = ()
+    ablate: Annotated[
+        Texts,
+        Parameter(negative=(), help="PATH: its output times 0; PATH=batch_mean; PATH#H,...: head H, or H+H at once."),
+    ] = ()
     scale: Annotated[Texts, Parameter(negative=(), help="PATH=F,F,...: its output times F, or unit.")] = ()
+    scale_parameters: Annotated[
+        Texts, Parameter(negative=(), help="PATH=F,F,...: its parameters times F at the fork.")
+    ] = ()
     knob_arm: Annotated[Texts, Parameter(negative=(), help="NAME=VALUE,...: a knob of the recipe.")] = ()
     lr: Annotated[Texts, Parameter(negative=(), help="F,... or PATH=F,...: learning rate times F.")] = ()
     clip: Annotated[Texts, Parameter(negative=(), help="N,...: gradient norm clipped to N.")] = ()
@@ -31,6 +37,9 @@ class Changes:
     freeze: Annotated[Texts, Parameter(negative=(), help="PATH: its parameters stop learning.")] = ()
     detach: Annotated[Texts, Parameter(negative=(), help="PATH: no gradient flows back through it.")] = ()
     replace: Annotated[Texts, Parameter(negative=(), help="PATH=REMEDY,...: a remedy in its place.")] = ()
+    replace_keeping: Annotated[
+        Texts, Parameter(negative=(), help="PATH=REMEDY,...: the same, refused unless it keeps the function.")
+    ] = ()
     reinitialise: Annotated[Texts, Parameter(negative=(), help="PATH: weights drawn anew at the fork.")] = ()
     reset_optimizer: Annotated[
         Texts, Parameter(negative=(), help="PATH, or * for all: optimizer state dropped at the fork.")
@@ -75,8 +84,19 @@ def _read(name: str, text: str) -> "list[Intervention]":
         start, _, ramp = value.partition("+")
         return known.Stage(path, int(start), int(ramp or 0))
 
+    def ablate(text: str) -> list[known.Intervention]:
+        place, _, to = text.partition("=")
+        path, hashed, heads = place.partition("#")
+        to = to or "zero"
+        if not hashed:
+            return [known.Ablate(path, to)]  # type: ignore[arg-type]
+        together = [[int(head) for head in arm.split("+")] for arm in heads.split(",")]
+        return [known.Ablate(path, to, arm[0] if len(arm) == 1 else tuple(arm)) for arm in together]  # type: ignore[arg-type]
+
+    def scale(side: Any) -> Callable[[str, str], Any]:
+        return lambda path, value: known.Scale(path, "unit" if value == "unit" else float(value), side)
+
     alone: dict[str, Callable[[str], Any]] = {
-        "ablate": known.Ablate,
         "freeze": known.Freeze,
         "detach": known.Detach,
         "reinitialise": known.Reinitialise,
@@ -84,9 +104,11 @@ def _read(name: str, text: str) -> "list[Intervention]":
         "uniform_attention": known.ForceUniformAttention,
     }
     valued: dict[str, Callable[[str, str], Any]] = {
-        "scale": lambda path, value: known.Scale(path, "unit" if value == "unit" else float(value)),
+        "scale": scale("output"),
+        "scale_parameters": scale("parameters"),
         "knob_arm": known.Knob,
         "replace": known.Replace,
+        "replace_keeping": lambda path, value: known.Replace(path, value, keep=True),
         "stage": stage,
     }
     anywhere: dict[str, Callable[[str, str], Any]] = {
@@ -100,6 +122,8 @@ def _read(name: str, text: str) -> "list[Intervention]":
     }
     path, equals, values = text.rpartition("=")
     try:
+        if name == "ablate":
+            return ablate(text)
         if name in alone:
             return [alone[name](text)]
         if name in plain:

@@ -27,7 +27,7 @@ from pitprop.trials.proof import proved
 from pitprop.trials.recipe import Recipe
 from pitprop.trials.reference import reference_to
 from pitprop.trials.result import Trial
-from pitprop.trials.run import RunSpec, build, cached_recipe, evaluate, spec_source
+from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, evaluate, spec_source
 from pitprop.trials.summary import summarise
 from pitprop.trials.trial_file import failed_runs, timing
 
@@ -144,7 +144,7 @@ def trial(
 
 
 def rehearse(spec: RunSpec, seeds: Sequence[int]) -> tuple[str | None, list[str]]:
-    """Build the run of `spec` and apply its changes, without training.
+    """Build the run of `spec`, apply its changes and make one step, so that a change that can't act objects now.
 
     Returns:
         What a change objected to, if any; and the metrics that the recipe evaluates.
@@ -158,6 +158,8 @@ def rehearse(spec: RunSpec, seeds: Sequence[int]) -> tuple[str | None, list[str]
         metrics, _ = evaluate(training, recipe)
         for change in late:
             change.apply(training)
+        for _ in Steps(training).take(1):
+            pass
     except PitpropError as error:
         return str(error), []
     return None, list(metrics)

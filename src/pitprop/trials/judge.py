@@ -1,8 +1,9 @@
 """From the records of runs to comparisons: each arm against the control, on the seeds of one round."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from pitprop._errors import PitpropError
 from pitprop.records import Comparison
 from pitprop.trials.comparison import compare, holm_confidences, interval, survival
 from pitprop.trials.execute import RUN_IT, Results, metric_of
+from pitprop.trials.interventions._insertion import insertion_text
 from pitprop.trials.plan import CONTROL, Arm, Plan
 
 
@@ -39,7 +41,7 @@ def judge(
             control,
             metrics(arm.name),
             arm=arm.name,
-            changes=arm.describe(),
+            changes=_changes(arm, [results[arm.name, seed] for seed in seeds]),
             seeds=seeds,
             metric=plan.metric,
             higher_is_better=plan.higher_is_better,
@@ -50,6 +52,12 @@ def judge(
         )
         for arm, level in zip(arms, levels, strict=True)
     )
+
+
+def _changes(arm: Arm, records: Sequence[Mapping[str, Any]]) -> str:
+    """What the arm changes, and for a module that was inserted, what the runs measured of that."""
+    measured = [float(v) for record in records for done in record.get("inserted", ()) for v in done.values()]
+    return f"{arm.describe()} ({insertion_text(measured)})" if measured else arm.describe()
 
 
 def refuse_failed_control(results: Results, seeds: Sequence[int]) -> None:

@@ -9,10 +9,11 @@ class Training(Protocol):
     """One training in progress. pitprop never owns the loop of the user's product; trials drive this one.
 
     A torch training has `model` and `optimizer` attributes. It may define `state()` and `load_state(state)`; where it
-    does not, pitprop takes every attribute that has a `state_dict` (model, optimizer, schedulers, scaler, EMA).
+    does not, pitprop takes every attribute that has a `state_dict` (model, optimizer, schedulers, scaler, EMA). A jax
+    training is a `pitprop.trials.jax.JaxTraining`.
     """
 
-    def batches(self, cursor: int) -> Iterator[Any]:
+    def batches(self, cursor: int, /) -> Iterator[Any]:
         """Batches from number `cursor` on, endless, the same ones whenever asked with the same cursor."""
         ...
 

@@ -13,9 +13,9 @@ from pitprop.trials.candidates import candidates, name_of
 from pitprop.trials.checkpoint import read_checkpoint
 from pitprop.trials.interventions import Intervention, Knob, Reinitialise, ResetOptimizer, Scale
 from pitprop.trials.interventions._targets import model_of
+from pitprop.trials.interventions.load_state import LoadState, fitted, start_from
 from pitprop.trials.judge import gain, rank, saved
 from pitprop.trials.knobs import alternatives, knobs_to_json
-from pitprop.trials.load_state import LoadState, fitted, start_from
 from pitprop.trials.plan import Arm
 from pitprop.trials.recipe import Recipe
 from pitprop.trials.run import build

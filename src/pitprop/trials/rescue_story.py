@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pitprop.trials.load_state import LoadState
+from pitprop.trials.interventions.load_state import LoadState
 from pitprop.trials.rescued import RECORD
 from pitprop.trials.run import RunSpec
 

@@ -13,7 +13,7 @@ from pitprop.trials.checkpoint import load_plain, read_checkpoint
 from pitprop.trials.conclude import effect_text
 from pitprop.trials.execute import write_json
 from pitprop.trials.interventions import Knob, Reinitialise, ResetOptimizer, to_dict
-from pitprop.trials.load_state import LoadState
+from pitprop.trials.interventions.load_state import LoadState
 from pitprop.trials.plan import Arm
 from pitprop.trials.run import RunSpec, to_json_number
 from pitprop.trials.trial_file import json_ready

@@ -11,6 +11,8 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +101,8 @@ def train_run(spec: RunSpec, forks: str) -> dict[str, Any]:
 
     Returns:
         JSON values: `metrics` (numbers; non-finite ones as the strings "nan", "inf", "-inf"), `state` (digest at the
-        end), `diverged` (first step with a non-finite loss, or None), `acted` (where each intervention took hold), and
-        seconds.
+        end), `diverged` (first step with a non-finite loss, or None), `acted` (where each intervention took hold),
+        `inserted` (for each intervention, module path -> relative change of its output at insertion), and seconds.
     """
     recipe = cached_recipe(spec.recipe)
     path = Path(forks, f"{spec.prefix}.pt")
@@ -127,6 +129,7 @@ def train_run(spec: RunSpec, forks: str) -> dict[str, Any]:
         "state": fork.digest(fork.capture(training, steps.cursor)),
         "diverged": steps.non_finite,
         "acted": [[path for path in a.paths if a.calls[path]] for a in applied],
+        "inserted": [{path: to_json_number(value) for path, value in a.measured.items()} for a in applied],
         "training_s": own,
         "engine_s": time.perf_counter() - start - own,
     }
@@ -187,7 +190,8 @@ def spec_source(reference: str) -> str:
 
 def versions() -> list[str]:
     """Versions of what decides numbers."""
-    return [pitprop.__version__, torch.__version__, np.__version__, platform.python_version()]
+    jax = version("jax") if find_spec("jax") else ""
+    return [pitprop.__version__, torch.__version__, np.__version__, platform.python_version(), jax]
 
 
 def loss_of(out: Mapping[str, Any]) -> float:

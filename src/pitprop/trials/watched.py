@@ -12,8 +12,8 @@ from pitprop.records import RUN, Finding
 from pitprop.trials.earlier import set_aside
 from pitprop.trials.execute import RUN_IT, read_json, write_json
 from pitprop.trials.executors import Executor, Task
-from pitprop.trials.interventions._targets import model_of, optimizers_of
-from pitprop.trials.load_state import other_states
+from pitprop.trials.interventions._targets import is_jax, model_of, optimizers_of
+from pitprop.trials.interventions.load_state import other_states
 from pitprop.trials.progress import OnRun
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, number, to_json_number
 from pitprop.watch import watch
@@ -44,6 +44,13 @@ def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any
     """
     recipe = cached_recipe(spec.recipe)
     training, late = build(recipe, spec.knobs, spec.seed, spec.interventions)
+    if is_jax(training):
+        raise PitpropError(
+            "The training is a jax one, and a jax run cannot be watched.",
+            means="A diagnosis begins with a watched run, and the taps sit in torch modules.",
+            do="name the suspects yourself: `pitprop trial` runs a jax recipe with knobs and parameter paths.",
+            read="docs/interventions.md",
+        )
     length = spec.fork_step + spec.horizon
     curve: dict[str, list[list[float | str]]] = {}
     applied = []

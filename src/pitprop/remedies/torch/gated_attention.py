@@ -8,6 +8,8 @@ function. `PooledGate` is not the paper's: it is the gate of seed 4 (one number 
 tokens). `identity=True` is ours: zero matrix and `2 * sigmoid`, so that a gate can be added to a trained model without
 a jolt.
 Cost: elementwise width**2 parameters per layer, headwise width * num_heads; one matrix product per layer.
+Insertion: keeps the function with `identity=True` (2 * sigmoid(0) is 1, exactly); without it, and for `PooledGate`, the
+output is about halved. It sits inside the attention, so `Replace` needs a factory.
 Does not help: no entropy enters a gate, so it doesn't steer attention towards or away from uniform; and a signal that
 is cut off behind the attention (a saturated bottleneck, say) stays cut off. Not gated, the output of a fresh gate is
 about half as large.

@@ -5,6 +5,7 @@ Source: the seed's snippet (`clip_grad_norm_(parameters, max_norm=1.0)` and "cli
 functions.
 Differences: the norm before clipping is returned, because it is what one wants to see.
 Cost: one pass over the gradients.
+Insertion: acts on gradients only, so what the model computes is kept.
 Does not help: with Adam against gradients that are merely large or small (Adam is invariant to a constant factor), and
 never against gradients that vanish: clipping only shrinks.
 """

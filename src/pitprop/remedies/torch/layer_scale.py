@@ -4,6 +4,8 @@ Paper: Touvron et al., Going deeper with Image Transformers (CaiT), arXiv 2103.1
 Source: written from the formula `x + g * F(x)`; no code copied.
 Differences: none.
 Cost: width parameters and one multiplication per branch.
+Insertion: keeps the function with `init=1`, exactly; with the paper's small gain the branch all but vanishes. `Replace`
+inserts it with 1.
 Does not help: behind a zero-initialised projection (with `init=0` on top of it the branch is dead for good), or against
 a branch whose norm grows without bound, because the gain multiplies that norm instead of bounding it (see norm_match).
 """

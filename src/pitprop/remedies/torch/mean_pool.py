@@ -5,6 +5,7 @@ Differences: none.
 Cost: none against a sum.
 Facts: for n tokens the mean is 1/n of the sum: n times smaller pre-activations in whatever follows (for uncorrelated
 tokens the sum already grows as sqrt(n), for tokens that share a component, as position encodings do, as n).
+Insertion: keeps the function only in place of a mean; in place of a sum over n tokens the result is 1/n of it.
 Does not help: where the tokens agree in sign and are large themselves, or where the number of tokens is the message.
 """
 

@@ -6,6 +6,8 @@ Differences: `strength` scales the result, so that `x + norm_match(c, x, strengt
 Cost: two norms per token, no parameter.
 Facts: with `c` orthogonal to `x`, the part of the gradient that reaches `x` through a normalising head is 1 / sqrt(1 +
 a**2) for any norm of `c` (a=1: .707, .3: .958, .1: .995).
+Insertion: changes the function, unless the branch has the stream's norm already; nothing behind it can absorb a factor
+that differs from token to token.
 Does not help: it hides that the raw branch grows (watch `branch_ratio` before it), and a constant gradient scale
 doesn't matter to Adam anyway.
 """

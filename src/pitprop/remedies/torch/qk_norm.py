@@ -5,6 +5,8 @@ arXiv 2302.05442, and of Qwen3. Source read: `modeling_qwen3.py` (Apache-2.0); w
 Differences: none in the function; the gain is shared by all heads, as in Qwen3.
 Cost: 2 * head_width parameters per layer, one pass over q and k.
 Facts: with gains of 1 and scale 1/sqrt(head_width) a logit is at most sqrt(head_width) in size (Cauchy-Schwarz).
+Insertion: changes the function of a trained attention: the norms of its queries and keys, which differ from token to
+token, are lost, and one gain per channel can't give them back.
 Does not help: against uniform attention (it bounds logits, it doesn't raise them), or where the tokens themselves are
 alike.
 """

@@ -7,6 +7,7 @@ Cost: one pass over the values, no parameter.
 Facts: the result has RMS 1 for any scale of the input, so at most a share 1/t**2 of the units can lie beyond t
 (Chebyshev); a tanh with |y| > .999 needs |x| > 3.8, hence at most 7 % of the units can be saturated, in any state of
 the weights.
+Insertion: changes the function, unless its input has RMS 1 already; that is what it is for.
 Does not help: it removes the overall scale of the vector; where that scale is the message, pool by the mean instead
 (mean_pool).
 """

@@ -7,6 +7,8 @@ Differences: none.
 Cost: nothing; the layers before it get their first gradient one step later.
 Facts: `y = w x` with `w = 0` has `dy/dw = x`, not 0, so the projection wakes at once; what lies before it wakes one
 step later.
+Insertion: a new branch on a stream keeps the function, exactly. In place of a layer that is there already it takes
+away what that layer says.
 Does not help: where the branch isn't purely additive (a post-norm after the sum changes the stream anyway), and it
 kills where a second factor on the same path is zero too (ReZero or a zero LayerScale on top: neither ever gets a
 gradient).

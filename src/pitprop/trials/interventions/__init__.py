@@ -16,6 +16,7 @@ from pitprop.trials.interventions.force_uniform_attention import ForceUniformAtt
 from pitprop.trials.interventions.freeze import Freeze
 from pitprop.trials.interventions.knob import Knob
 from pitprop.trials.interventions.learning_rate import LearningRate
+from pitprop.trials.interventions.load_state import LoadState
 from pitprop.trials.interventions.precision import Precision
 from pitprop.trials.interventions.reinitialise import Reinitialise
 from pitprop.trials.interventions.replace import Replace
@@ -34,6 +35,7 @@ INTERVENTIONS: tuple[type, ...] = (
     Freeze,
     Knob,
     LearningRate,
+    LoadState,
     Precision,
     Reinitialise,
     Replace,
@@ -56,6 +58,7 @@ __all__ = [
     "Intervention",
     "Knob",
     "LearningRate",
+    "LoadState",
     "Precision",
     "Reinitialise",
     "Replace",

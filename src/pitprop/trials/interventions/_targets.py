@@ -20,6 +20,8 @@ class Applied:
     """Modules, parameters or optimizers, by name."""
     calls: Counter = field(default_factory=Counter)
     """Path -> number of times the intervention acted there."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """Path -> relative change of the module's output at insertion, where a module was inserted."""
     conditional: bool = False
     """Whether it acts only beyond a threshold, and may rightly never act."""
     means: str = "The module was not called (or was compiled before), so the arm was another control."
@@ -55,9 +57,23 @@ class Intervention(Protocol):
         ...
 
 
+def is_jax(training: Any) -> bool:
+    """Whether it is a `JaxTraining`, or made like one: a pytree of state and a gradient transformation."""
+    return hasattr(training, "tree") and hasattr(training, "tx")
+
+
 def model_of(training: Any) -> nn.Module:
     """The training's `model`."""
     model = getattr(training, "model", None)
+    if is_jax(training):
+        raise PitpropError(
+            "The training is a jax one: it has no torch modules and no torch optimizer.",
+            means="A pure step is closed to everything that acts inside of a forward pass, watching included.",
+            do="use what acts on knobs, data, parameters or updates: Knob, SwapData, Freeze, LearningRate, "
+            'ClipGradient, Reinitialise, ResetOptimizer and Scale(side="parameters"); for anything else, make it a '
+            "knob of the recipe.",
+            read="docs/interventions.md",
+        )
     if not isinstance(model, nn.Module):
         raise PitpropError(
             "The training has no torch module as its attribute `model`.",
@@ -69,6 +85,8 @@ def model_of(training: Any) -> nn.Module:
 
 def optimizers_of(training: Any) -> dict[str, torch.optim.Optimizer]:
     """Every optimizer among the training's attributes (also in lists and dicts), by name."""
+    if is_jax(training):
+        model_of(training)  # says what can be done instead
     found: dict[str, torch.optim.Optimizer] = {}
 
     def walk(value: Any, name: str) -> None:
@@ -98,6 +116,12 @@ def matches(path: str, pattern: str) -> bool:
     return len(names) == len(parts) and all(map(fnmatchcase, names, parts))
 
 
+def is_under(name: str, pattern: str) -> bool:
+    """Whether the parameter `name` matches `pattern`, or lies under something that does."""
+    parts = name.split(".")
+    return any(matches(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
+
+
 def modules_at(training: Any, pattern: str) -> dict[str, nn.Module]:
     """Modules whose dotted path matches `pattern`; matching nothing is an error with the nearest names."""
     named = {path: module for path, module in model_of(training).named_modules() if path}
@@ -112,11 +136,7 @@ def parameters_at(training: Any, pattern: str) -> dict[str, nn.Parameter]:
     model = model_of(training)
     named = dict(model.named_parameters())
 
-    def under(name: str) -> bool:
-        parts = name.split(".")
-        return any(matches(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
-
-    found = {name: parameter for name, parameter in named.items() if under(name)}
+    found = {name: parameter for name, parameter in named.items() if is_under(name, pattern)}
     if not found:
         known = [path for path, module in model.named_modules() if path and next(module.parameters(), None) is not None]
         raise PitpropError(f"No parameter is at or under `{pattern}`: {nearest(pattern, [*known, *named])}")
@@ -130,7 +150,7 @@ def change_output(training: Any, pattern: str, change: Callable[[str, torch.Tens
 
         def hook(_module, _args, output, path=path):
             applied.calls[path] += 1
-            return _first(output, lambda tensor: change(path, tensor), path)
+            return change_first(output, lambda tensor: change(path, tensor), path)
 
         module.register_forward_hook(hook)
     return applied
@@ -143,7 +163,7 @@ def change_input(training: Any, pattern: str, change: Callable[[str, torch.Tenso
 
         def hook(_module, args, path=path):
             applied.calls[path] += 1
-            return _first(tuple(args), lambda tensor: change(path, tensor), path)
+            return change_first(tuple(args), lambda tensor: change(path, tensor), path)
 
         module.register_forward_pre_hook(hook)
     return applied
@@ -156,7 +176,8 @@ def groups_of(optimizers: dict[str, torch.optim.Optimizer]) -> Iterator[tuple[st
             yield f"{name}.param_groups.{index}", optimizer, group
 
 
-def _first(value: Any, change: Callable[[torch.Tensor], torch.Tensor], path: str) -> Any:
+def change_first(value: Any, change: Callable[[torch.Tensor], torch.Tensor], path: str) -> Any:
+    """`value` with its first tensor changed: itself, or the first of a tuple or list."""
     if isinstance(value, torch.Tensor):
         return change(value)
     if type(value) in (tuple, list) and value and isinstance(value[0], torch.Tensor):

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from pitprop.trials.interventions._targets import Applied, optimizers_of
+from pitprop.trials.interventions._pytree import wrap
+from pitprop.trials.interventions._targets import Applied, is_jax, optimizers_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class ClipGradient:
         return "large gradients"
 
     def apply(self, training: Any) -> Applied:
+        if is_jax(training):
+            return self._apply_to_pytree(training)
         optimizers = optimizers_of(training)
         applied = Applied(tuple(optimizers), conditional=True)
         for name, optimizer in optimizers.items():
@@ -41,3 +44,28 @@ class ClipGradient:
 
             optimizer.register_step_pre_hook(clip)
         return applied
+
+    def _apply_to_pytree(self, training: Any) -> Applied:
+        import jax
+        import jax.numpy as jnp
+
+        applied, bound = Applied(("tx",), conditional=True), self.max_value
+
+        def count(clips: Any) -> None:
+            applied.calls["tx"] += bool(clips)
+
+        def clip(gradients: Any) -> Any:
+            leaves = jax.tree.leaves(gradients)
+            norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in leaves))
+            clips = ~(norm + 1e-6 <= self.max_norm)  # as torch decides; a NaN norm clips too
+            gradients = jax.tree.map(
+                lambda g: jnp.where(clips, g * (self.max_norm / (norm + 1e-6)).astype(g.dtype), g), gradients
+            )
+            if bound is not None:
+                largest = jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(gradients)]).max()
+                clips = clips | (largest > bound)
+                gradients = jax.tree.map(lambda g, bound=bound: jnp.clip(g, -bound, bound), gradients)
+            jax.debug.callback(count, clips)
+            return gradients
+
+        return wrap(training, applied, before=clip)

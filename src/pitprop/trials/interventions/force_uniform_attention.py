@@ -1,17 +1,15 @@
 """ForceUniformAttention: the negative control of every claim about attention."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from pitprop.trials.interventions._targets import Applied, modules_at
-
-SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax, torch.special.softmax)
+from pitprop.trials.interventions._attention import FUSED, MULTI_HEAD, change_attention
+from pitprop.trials.interventions._targets import Applied
 
 HIDDEN = -5000.0
 """A logit at or under this is masked: masks are written as -inf, finfo.min, -1e9 or -1e4, attention logits are not."""
@@ -36,53 +34,22 @@ class ForceUniformAttention:
         return f"what the attention of `{self.path}` selects"
 
     def apply(self, training: Any) -> Applied:
-        found = modules_at(training, self.path)
-        applied = Applied(tuple(found))
-        for path, module in found.items():
-            entered: list[_Uniform] = []
-
-            def enter(*_, path=path, entered=entered):
-                entered.append(_Uniform(applied, path))
-                entered[-1].__enter__()
-
-            def leave(*_, entered=entered):
-                if entered:
-                    entered.pop().__exit__(None, None, None)
-
-            module.register_forward_pre_hook(enter)
-            # Also when the forward pass raises: a mode left on would act on the whole process.
-            module.register_forward_hook(leave, always_call=True)
-        return applied
+        return change_attention(training, self.path, _uniform)
 
 
-class _Uniform(TorchFunctionMode):
-    """Sends every attention in its scope through logits that are 0 where visible."""
-
-    def __init__(self, applied: Applied, path: str):
-        super().__init__()
-        self.applied, self.path = applied, path
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func in SOFTMAX:
-            logits, *rest = (*args, *((kwargs.pop("input"),) if "input" in kwargs else ()))
-            change = (torch.where(logits <= HIDDEN, logits, logits * 0), *rest)
-        elif func is F.scaled_dot_product_attention:
-            change = _sdpa(*args, **kwargs)
-            kwargs = change.pop("options")
-            change = tuple(change.values())
-        elif func is F.multi_head_attention_forward:
-            change, kwargs = (), _multi_head(inspect.signature(func).bind(*args, **kwargs).arguments)
-        else:
-            return func(*args, **kwargs)
-        self.applied.calls[self.path] += 1
-        return func(*change, **kwargs)
+def _uniform(_path: str, _module: Any, func: Callable, args: tuple, kwargs: dict) -> Any:
+    """The attention call again, with logits that are 0 where visible."""
+    if func is FUSED:
+        return _sdpa(*args, **kwargs)
+    if func is MULTI_HEAD:
+        return func(**_multi_head(inspect.signature(func).bind(*args, **kwargs).arguments))
+    kwargs = dict(kwargs)
+    logits, *rest = (*args, *((kwargs.pop("input"),) if "input" in kwargs else ()))
+    return func(torch.where(logits <= HIDDEN, logits, logits * 0), *rest, **kwargs)
 
 
-def _sdpa(query, key, value, attn_mask=None, *positional, **options) -> dict[str, Any]:
-    rest = dict(zip(("dropout_p", "is_causal"), positional, strict=False))
-    options = {"attn_mask": _hard(attn_mask), **rest, **options}
-    return {"query": query * 0, "key": key, "value": value, "options": options}
+def _sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **options) -> Tensor:
+    return FUSED(query * 0, key, value, _hard(attn_mask), dropout_p, is_causal, **options)
 
 
 def _multi_head(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """LearningRate: larger or smaller steps, for the whole model or under a path."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from pitprop.trials.interventions._targets import Applied, groups_of, optimizers_of, parameters_at
+from pitprop.trials.interventions._pytree import leaves_at, where, wrap
+from pitprop.trials.interventions._targets import Applied, groups_of, is_jax, optimizers_of, parameters_at
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,7 @@ class LearningRate:
 
     Where a parameter group is matched whole, its `lr` is multiplied for the length of the step. Where it is matched in
     part, the matched parameters' update is multiplied instead, which is the same for every optimizer whose update is
-    proportional to `lr` (all of torch.optim but LBFGS and Adafactor).
+    proportional to `lr` (all of torch.optim but LBFGS and Adafactor). In jax it is always the update.
     """
 
     factor: float
@@ -26,6 +28,9 @@ class LearningRate:
         return "the learning rate" if self.path == "*" else f"the learning rate of `{self.path}`"
 
     def apply(self, training: Any) -> Applied:
+        if is_jax(training):
+            names, mask = leaves_at(training, self.path)
+            return wrap(training, Applied(names), after=partial(where, mask, lambda leaf: leaf * self.factor))
         wanted = {id(parameter) for parameter in parameters_at(training, self.path).values()}
         matched = []
         for name, optimizer, group in groups_of(optimizers_of(training)):

@@ -1,12 +1,14 @@
 """Reinitialise: start a part of the model again."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from pitprop._errors import PitpropError
-from pitprop.trials.interventions._targets import Applied, modules_at, optimizers_of
+from pitprop.trials.interventions._pytree import forget, leaves_at
+from pitprop.trials.interventions._targets import Applied, is_jax, modules_at, optimizers_of
 
 
 @dataclass(frozen=True)
@@ -14,19 +16,21 @@ class Reinitialise:
     """Every module under `path` calls its own `reset_parameters()` under `seed`; its optimizer state is dropped.
 
     That is the layer's default initialisation, not one that the model applied afterwards. The global generator is left
-    as it was.
+    as it was. In jax the new values are those of the recipe's own `init(seed)`.
     """
 
     path: str
     seed: int = 0
 
     def describe(self) -> str:
-        return f"{self.path} re-initialised (default initialisation, seed {self.seed}), its optimizer state dropped"
+        return f"{self.path} re-initialised (seed {self.seed}), its optimizer state dropped"
 
     def blames(self) -> str:
         return f"the weights that `{self.path}` had at the fork"
 
     def apply(self, training: Any) -> Applied:
+        if is_jax(training):
+            return self._apply_to_pytree(training)
         found = modules_at(training, self.path)
         applied = Applied(tuple(found))
         with torch.random.fork_rng():
@@ -48,3 +52,17 @@ class Reinitialise:
                     for parameter in module.parameters():
                         optimizer.state.pop(parameter, None)
         return applied
+
+    def _apply_to_pytree(self, training: Any) -> Applied:
+        import jax
+
+        names, mask = leaves_at(training, self.path)
+        new = jax.tree.map(
+            lambda hit, old, start: start.astype(old.dtype) if hit else old,
+            mask,
+            training.tree["params"],
+            training.init(self.seed),
+        )
+        training.tree = {**training.tree, "params": new}
+        forget(training, mask)
+        return Applied(names, Counter(names))

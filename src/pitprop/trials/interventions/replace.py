@@ -10,15 +10,24 @@ from torch import nn
 
 from pitprop._errors import PitpropError, nearest
 from pitprop.remedies import REMEDIES
-from pitprop.trials.interventions._targets import Applied, groups_of, model_of, modules_at, optimizers_of
+from pitprop.trials.interventions._insertion import measure_insertion, twin_of
+from pitprop.trials.interventions._targets import (
+    Applied,
+    change_first,
+    groups_of,
+    model_of,
+    modules_at,
+    optimizers_of,
+)
 from pitprop.trials.load import load_attribute
 
 INSERT: dict[str, Callable[[Callable, nn.Module], nn.Module]] = {
+    "layer-scale": lambda remedy, old: _Behind(old, remedy(_width(old), init=1.0)),
     "unit-rms": lambda remedy, old: remedy(old),
     "mean-pool": lambda remedy, old: remedy(),
     "zero-init-projection": lambda remedy, old: remedy(old),
 }
-"""How a named remedy takes the place of a module, for those that need to know nothing more about it."""
+"""How a named remedy takes the place of a module, for those that need to know no more than the module tells."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +36,23 @@ class Replace:
 
     Args:
         path: Dotted module path, wildcards allowed.
-        remedy: Name of a remedy that fits any place (`unit-rms`, `mean-pool`, `zero-init-projection`), or a reference
-            `file.py:factory` or `package.module:factory`; a factory takes the old module and returns the new one.
+        remedy: Name of a remedy that fits any place (`layer-scale` behind the module with gain 1, `unit-rms` before it,
+            `mean-pool`, `zero-init-projection`), or a reference `file.py:factory` or `package.module:factory`; a
+            factory takes the old module and returns the new one.
+        keep: Refuse the run unless the module says the same as before at insertion, up to rounding.
 
+    On the first batch after insertion the old module is called beside the new one, and the relative change of the
+    output, |new - old| / |old|, is written into the run's record and beside the verdict: 0 where the function was kept.
     New parameters join the parameter group of the old module's parameters (else the first group); parameters that have
     left the model leave the optimizer.
     """
 
     path: str
     remedy: str
+    keep: bool = False
 
     def describe(self) -> str:
-        return f"{self.path} replaced by {self.remedy}"
+        return f"{self.path} replaced by {self.remedy}" + (", its function kept at insertion" if self.keep else "")
 
     def blames(self) -> str:
         return f"`{self.path}` as it is"
@@ -50,6 +64,7 @@ class Replace:
         applied = Applied(tuple(found))
         for path, old in found.items():
             before = next(old.parameters(), None)
+            twin = twin_of(old)
             rng = torch.get_rng_state()
             new = make(old)
             torch.set_rng_state(rng)  # initialising the remedy must not shift the arm's dropout masks
@@ -61,6 +76,7 @@ class Replace:
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, new)
             new.register_forward_hook(lambda *_, path=path: applied.calls.update((path,)))
+            measure_insertion(path, twin, new, applied, keep=self.keep)
             _hand_over(training, old, new)
         return applied
 
@@ -74,7 +90,7 @@ def _factory(remedy: str) -> Callable[[nn.Module], nn.Module]:
     if remedy not in INSERT:
         raise PitpropError(
             f"The remedy `{remedy}` cannot take a module's place by itself.",
-            means="It has to know a width, or sits between two tensors.",
+            means="It acts inside of an attention, or between two tensors.",
             do=f"write a factory `make(old_module) -> module` with {where[remedy]} and give its reference.",
         )
     module, _, attribute = where[remedy].partition(":")
@@ -94,3 +110,27 @@ def _hand_over(training: Any, old: nn.Module, new: nn.Module) -> None:
             optimizer.state.pop(parameter, None)
         group["params"] = [p for p in group["params"] if id(p) not in olds or id(p) in kept]
     home["params"] += [parameter for parameter in new.parameters() if id(parameter) not in held]
+
+
+class _Behind(nn.Module):
+    """`after` applied to what `inner` hands on (a tuple's first tensor)."""
+
+    def __init__(self, inner: nn.Module, after: nn.Module):
+        super().__init__()
+        self.inner, self.after = inner, after
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return change_first(self.inner(*args, **kwargs), self.after, "the module")
+
+
+def _width(old: nn.Module) -> int:
+    """Channels of what `old` hands on, as the last layer in it declares them."""
+    declared = [getattr(m, name, None) for m in old.modules() for name in ("out_features", "normalized_shape")]
+    widths = [value[-1] if isinstance(value, tuple) else value for value in declared if value]
+    if not widths:
+        raise PitpropError(
+            f"The {type(old).__name__} does not say how many channels it hands on.",
+            means="A LayerScale has one gain per channel.",
+            do="write a factory `make(old_module) -> module` that knows the width, and give its reference.",
+        )
+    return widths[-1]

@@ -28,7 +28,7 @@ class LoadState:
 
     Args:
         path: Absolute path of the checkpoint.
-        digest: SHA-256 of its files, so that a run's address is that of its content.
+        digest: SHA-256 of its files, so that a run's address is that of its content; `start_from(path)` computes it.
     """
 
     path: str
@@ -41,6 +41,12 @@ class LoadState:
         return "the weights that the run had"
 
     def apply(self, training: Any) -> Applied:
+        if _digest(Path(self.path)) != self.digest:
+            raise PitpropError(
+                f"The checkpoint `{self.path}` is not the one that the plan names (its SHA-256 differs).",
+                means="It was written anew since the plan was made; the records would speak of another state.",
+                do="start anew, in another folder.",
+            )
         found = read_checkpoint(Path(self.path))
         model = model_of(training)
         model.load_state_dict(fitted(model, found.weights, self.path))
@@ -57,11 +63,7 @@ class LoadState:
 def start_from(path: Path) -> LoadState:
     """The start from the checkpoint at `path`, as it is on disk now."""
     path = path.resolve()
-    total = hashlib.sha256()
-    for file in files_of(path):
-        with file.open("rb") as data:
-            total.update(file.name.encode() + b"\0" + hashlib.file_digest(data, "sha256").digest())
-    return LoadState(str(path), total.hexdigest())
+    return LoadState(str(path), _digest(path))
 
 
 def others_of(training: Any) -> Iterator[tuple[str, Any]]:
@@ -115,6 +117,14 @@ def refuse_misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], p
             do="give the knobs that the checkpoint was trained with (--knob NAME=VALUE).",
             read=READ,
         )
+
+
+def _digest(path: Path) -> str:
+    total = hashlib.sha256()
+    for file in files_of(path):
+        with file.open("rb") as data:
+            total.update(file.name.encode() + b"\0" + hashlib.file_digest(data, "sha256").digest())
+    return total.hexdigest()
 
 
 def _load_optimizers(optimizers: Sequence[torch.optim.Optimizer], states: Sequence[Mapping], path: str) -> None:
