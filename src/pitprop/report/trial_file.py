@@ -82,7 +82,8 @@ def _trial(get: "_Part") -> Trial:
         elif field.type == tuple[int, ...]:
             fields[field.name] = get.all(field.name, int)
         else:
-            fields[field.name] = get(field.name, str if field.type == Verdict else field.type)
+            kind = str if field.type == Verdict else field.type
+            fields[field.name] = get(field.name, kind, ... if field.default is dataclasses.MISSING else field.default)
     if fields["verdict"] not in get_args(Verdict):
         raise _Wrong(f"`{get.prefix}verdict` is {fields['verdict']!r}, not one of {', '.join(get_args(Verdict))}")
     if not len(fields["seeds"]) == len(fields["control"]) == len(fields["treated"]):
@@ -100,6 +101,8 @@ def _guard(get: "_Part") -> Guard:
         low=_number(get("low")),
         high=_number(get("high")),
         seeds=get.all("seeds", int),
+        confidence=_number(get("confidence", default=0.95)),
+        verdict=get("verdict", str, ""),
     )
 
 

@@ -22,8 +22,9 @@ from pitprop.trials.conclude import Conclusion, conclude, nothing_collapsed, win
 from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spec_of
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
+from pitprop.trials.guards import Guard, guard
 from pitprop.trials.interventions import Intervention
-from pitprop.trials.judge import Guard, guard, inert, judge, refuse_failed_control
+from pitprop.trials.judge import inert, judge, refuse_failed_control
 from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import CONTROL, Arm, Plan
@@ -174,7 +175,7 @@ def diagnose(
             results |= fresh
             confirm = judge(plan, chosen, plan.confirm_seeds, fresh, holm=True)
             better = [c.arm for c in confirm if c.verdict == "better"]
-            guards = guard(better, recipe.guards, plan.confirm_seeds, fresh)
+            guards = guard(better, plan.guards, plan.confirm_seeds, fresh)
             remaining = _watch_confirmed(
                 [arm for arm in chosen if arm.name in better], plan, control.seed, folder, pool, meter
             )
@@ -251,6 +252,7 @@ def _plan(recipe: Recipe, control: RunSpec, arms: tuple[Arm, ...], step: int, se
         fork_step=step,
         confirm_seeds=tuple(range(screen_seeds, screen_seeds + seeds)),
         confirm_arms=CONFIRM_ARMS,
+        guards=recipe.guards,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pitprop.records import Comparison
 from pitprop.trials.conclude import Conclusion
 from pitprop.trials.execute import Results, metric_of, write_json
+from pitprop.trials.guards import Guard
 from pitprop.trials.plan import Plan
 from pitprop.trials.proof import ForkProof
 from pitprop.trials.run import to_json_number
@@ -33,13 +34,13 @@ def write_trial(diagnosis: "Diagnosis", results: Results, command: Sequence[str]
         rounds={"screen": diagnosis.screen, "confirm": diagnosis.confirm},
         fork=diagnosis.fork,
         conclusion=diagnosis.conclusion,
+        guards=diagnosis.guards,
         failed=diagnosis.failed,
         timing=timing(results),
         command=command,
         wall_s=diagnosis.wall_s,
     )
-    data |= {"guards": [_json(asdict(g)) for g in diagnosis.guards], "references": diagnosis.references}
-    write_json(diagnosis.folder / "trial.json", data)
+    write_json(diagnosis.folder / "trial.json", data | {"references": diagnosis.references})
 
 
 def trial_content(
@@ -48,6 +49,7 @@ def trial_content(
     rounds: Mapping[str, Sequence[Comparison]],
     fork: ForkProof | None,
     conclusion: Conclusion,
+    guards: Sequence[Guard] = (),
     failed: Sequence[Mapping[str, Any]],
     timing: Mapping[str, float],
     command: Sequence[str],
@@ -62,6 +64,7 @@ def trial_content(
         "fork": fork.to_dict() if fork else {},
         "comparisons": [_json(asdict(c)) | {"round": name} for name, cs in rounds.items() for c in cs],
         "conclusion": _json(asdict(conclusion)),
+        "guards": [_json(asdict(g)) for g in guards],
         "failed": list(failed),
         "timing": _json(dict(timing)),
         "wall_s": wall_s,

@@ -9,7 +9,7 @@ from typing import Any
 from pitprop.records import Comparison
 from pitprop.trials.bisection.oracle import Step
 from pitprop.trials.bisection.search import Culprits, Found
-from pitprop.trials.comparison import seeds_needed
+from pitprop.trials.interval import seeds_needed
 from pitprop.trials.judge import finite_differences
 from pitprop.trials.run import to_json_number
 
