@@ -8,7 +8,7 @@ from pitprop.trials import Arm, Plan
 from pitprop.trials.early_stop import run_staged, wave
 from pitprop.trials.executors import Outcome
 from pitprop.trials.interventions import Scale
-from pitprop.trials.judge import judge
+from pitprop.trials.judge import judge, refuse_failed_control
 from pitprop.trials.run import to_json_number
 
 SEEDS = tuple(range(8))
@@ -82,8 +82,10 @@ def test_without_it_all_runs_are_made(tmp_path):
 
 def test_with_every_arm_stopped_the_control_stops_too(tmp_path):
     executor = Fake()
-    run(plan("much worse"), tmp_path, executor)
+    made = plan("much worse")
+    run(made, tmp_path, executor)
     assert executor.runs == 8
+    refuse_failed_control(run_staged(made, tmp_path, executor)[0], made.seeds)
 
 
 @pytest.mark.parametrize("executor", [Fake(3), Fake(16), Fake(5, backwards=True)])

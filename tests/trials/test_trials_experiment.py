@@ -260,7 +260,7 @@ def test_an_inconclusive_verdict_names_the_further_seeds():
 def stopped(pool, reference, tmp_path_factory):
     return trial(
         reference("recipes_tiny", "healthy"),
-        [Knob("pool", "batch"), LearningRate(0.5)],
+        [Knob("pool", "batch"), LearningRate(2.0)],
         seeds=8,
         horizon=60,
         guards=["loss=lower"],

@@ -49,7 +49,7 @@ def bounds(
         differences: Paired differences, in the metric's unit.
         confidence: Nominal coverage, between 0 and 1.
     """
-    return _ends(*_moments(differences), np.float64(differences.shape[-1]), confidence)
+    return _ends(*_moments(differences), np.array(float(differences.shape[-1])), confidence)
 
 
 def p_value(differences: Float[ndarray, "*comparison seed"]) -> Float[ndarray, "*comparison"]:
@@ -60,7 +60,7 @@ def p_value(differences: Float[ndarray, "*comparison seed"]) -> Float[ndarray, "
     if count < 2:
         return np.ones(differences.shape[:-1])
     mean, spread, skew = _moments(differences)
-    below, above = _stretches(skew, np.float64(count))
+    below, above = _stretches(skew, np.array(float(count)))
     error = spread * np.where(mean > 0, below, above) / math.sqrt(count)
     with np.errstate(divide="ignore", invalid="ignore"):
         return 2 * t.sf(np.where(mean == 0, 0.0, abs(mean) / error), count - 1)
@@ -80,7 +80,7 @@ def seeds_needed(differences: Float[ndarray, " seed"], *, margin: float, confide
     return int(settled[0]) if len(settled) else None
 
 
-def _moments(differences: Float[ndarray, "*comparison seed"]) -> tuple[ndarray, ndarray, ndarray]:
+def _moments(differences: ndarray) -> tuple[ndarray, ndarray, ndarray]:
     """Mean, standard deviation, and the skewness G1 (0 where there are too few differences, or all are equal)."""
     count = differences.shape[-1]
     mean, spread = differences.mean(-1), differences.std(-1, ddof=1)

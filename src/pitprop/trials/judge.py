@@ -93,8 +93,8 @@ def _metrics(plan: Plan, arm: str, seeds: Sequence[int], results: Results) -> tu
 
 
 def refuse_failed_control(results: Results, seeds: Sequence[int]) -> None:
-    """Raise where the control run has no result at any of `seeds`."""
-    records = [results[CONTROL, seed] for seed in seeds]
+    """Raise where the control run has no result at any of `seeds` (those that it ran on)."""
+    records = [results[CONTROL, seed] for seed in seeds if (CONTROL, seed) in results]
     if all(record["status"] == "failed" for record in records):
         raise PitpropError(
             f"The control run failed at every seed: {records[0]['error']}",
