@@ -180,12 +180,13 @@ def _rehearse(plan: Plan, pool: Executor) -> None:
     alone = [(), *((change,) for change in changes)]
     tasks = [Task(function=rehearse, arguments=(RunSpec(**head, interventions=tried), plan.seeds)) for tried in alone]
     for index, outcome in pool.run(tasks):
-        # What else goes wrong here goes wrong in the runs as well, and is reported with them.
-        objection, metrics = (None, None) if outcome.error is not None else outcome.value
+        if outcome.error is not None:
+            continue  # what else goes wrong here goes wrong in the runs as well, and is reported with them
+        objection, metrics = outcome.value
         if objection is not None:
             what = alone[index][0].describe() if index else "the control"
             raise PitpropError(f"This cannot be run: {what}.", means=objection)
-        for needed in () if metrics is None else (plan.metric, *(read_guard(text)[0] for text in plan.guards)):
+        for needed in (plan.metric, *(read_guard(text)[0] for text in plan.guards)):
             if needed not in metrics:
                 raise PitpropError(f"`evaluate()` returns no `{needed}`, only: {', '.join(metrics)}.")
 
