@@ -76,7 +76,8 @@ def test_end_to_end_and_its_report(recipe, tmp_path, capsys):
         assert word in text
     assert main(["report", str(out)]) == 0
     text = "".join(capsys.readouterr().out.split())  # a long path may be folded anywhere
-    assert "again:pitproptrial" in text and "tiny.py:recipe--scale1=1,0.5--knob-armblind=true--guardsize=lower--no-early-stop--seeds3" in text
+    options = "--scale1=1,0.5--knob-armblind=true--guardsize=lower--no-early-stop--seeds3"
+    assert "again:pitproptrial" in text and f"tiny.py:recipe{options}" in text
     plan = json.loads((out / "plan.json").read_text())
     assert plan["guards"] == ["size=lower"] and plan["early_stop"] is False
     assert "blind=True" in (out / "report.html").read_text()
