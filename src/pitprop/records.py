@@ -90,6 +90,10 @@ class Comparison:
     """Steps that each run took after the fork."""
     plan: str
     """Hash of the plan, written before the first run."""
+    stopped_of: int | None = None
+    """Seeds that were planned, where the arm was stopped early because it was clearly worse; None where it was not."""
+    further_seeds: int | None = None
+    """Seeds beyond these that would settle an inconclusive verdict, were they like these; None beyond 1000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

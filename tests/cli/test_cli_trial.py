@@ -69,13 +69,17 @@ def recipe(tmp_path):
 def test_end_to_end_and_its_report(recipe, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["trial", recipe, "--knob-arm", "blind=true", "--scale", "1=1,0.5", "--seeds", "3", "--workers", "1"]
+    arguments += ["--guard", "size=lower", "--no-early-stop"]
     assert main([*arguments, "--out", str(out)]) == 0
     text = " ".join(capsys.readouterr().out.split())
     for word in ("blind=True", "worse", "output of 1 multiplied by 0.5", "no difference", "pitprop report"):
         assert word in text
     assert main(["report", str(out)]) == 0
     text = "".join(capsys.readouterr().out.split())  # a long path may be folded anywhere
-    assert "again:pitproptrial" in text and "tiny.py:recipe--scale1=1,0.5--knob-armblind=true--seeds3" in text
+    options = "--scale1=1,0.5--knob-armblind=true--guardsize=lower--no-early-stop--seeds3"
+    assert "again:pitproptrial" in text and f"tiny.py:recipe{options}" in text
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan["guards"] == ["size=lower"] and plan["early_stop"] is False
     assert "blind=True" in (out / "report.html").read_text()
 
 
@@ -105,6 +109,7 @@ def test_a_factorial_as_json(recipe, tmp_path, capsys):
         (["--ablate", "1", "--resolution", "4"], "--factorial"),
         (["--ablate", "1", "--factorial"], "factorial of 1 change"),
         (["--ablate", "1", "--metric", "size"], "direction"),
+        (["--ablate", "1", "--guard", "size=down"], "the direction that is good"),
         ([], "no arm"),
     ],
 )

@@ -8,16 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pitprop.trials.comparison import (
-    Effect,
-    compare,
-    holm_confidences,
-    interval,
-    seeds_needed,
-    sign_flip_p,
-    survival,
-    verdict,
-)
+from pitprop.trials.comparison import compare, holm_confidences, sign_flip_p, survival, verdict
+from pitprop.trials.interval import Effect, interval, seeds_needed
 
 RNG = np.random.default_rng(0)
 CONTROL = RNG.normal(size=6)
@@ -28,10 +20,12 @@ def make(control, treated, **options):
     return compare(control, treated, arm="a", seeds=range(len(control)), metric="m", **options)
 
 
-def test_effect_and_interval_are_those_of_the_paired_t_test():
-    got = make(CONTROL, TREATED, confidence=0.9)
-    expected = stats.ttest_rel(TREATED, CONTROL).confidence_interval(0.9)
+def test_effect_and_interval_are_those_of_the_paired_t_test_where_nothing_is_skewed():
+    even = CONTROL + np.array([1.0, 1.2, 1.5, 1.7, 2.0, 2.2]) - 0.2  # symmetric about its mean
+    got = make(CONTROL, even, confidence=0.9)
+    expected = stats.ttest_rel(even, CONTROL).confidence_interval(0.9)
     assert (got.low, got.high) == pytest.approx((expected.low, expected.high))
+    got = make(CONTROL, TREATED)
     assert got.effect == pytest.approx((TREATED - CONTROL).mean())
     assert got.seeds == (0, 1, 2, 3, 4, 5) and len(got.control) == 6
 
@@ -98,7 +92,8 @@ def test_seeds_without_a_number_are_left_out_and_shown():
     ("control", "treated", "expected"),
     [
         ([math.nan] * 5, [1.0] * 5, "better"),
-        ([math.nan] * 4, [1.0] * 4, "inconclusive"),  # p = .0625
+        ([math.nan] * 2, [1.0] * 2, "inconclusive"),  # p = .0625
+        ([math.nan] * 3, [1.0] * 3, "better"),  # p = .016
         ([1.0] * 5, [math.inf] * 5, "worse"),
         ([math.nan] * 5, [math.nan] * 5, "inconclusive"),
         ([0.0, 0.1, math.nan, 0.0], [1.0, 1.1, 1.0, 1.0], "better"),
@@ -112,12 +107,12 @@ def test_survival_comes_before_the_effect(control, treated, expected):
     assert sum(map(math.isfinite, got.control)) == survival(control, treated).control, "NaN stays NaN"
 
 
-def test_sign_test_is_exact():
+def test_survival_is_tested_exactly():
     alive = survival([math.nan] * 6 + [1.0, 1.0], [1.0] * 6 + [math.nan, 1.0])
     assert (alive.saved, alive.lost, alive.control, alive.treated, alive.seeds) == (6, 1, 2, 7, 8)
-    assert alive.p_saved == pytest.approx(stats.binomtest(6, 7, alternative="greater").pvalue)
-    assert alive.p_lost == pytest.approx(stats.binomtest(1, 7, alternative="greater").pvalue)
-    assert survival([1.0], [1.0]).p_saved == 1
+    assert alive.p_saved == pytest.approx(stats.binomtest(8 + 5, 16, alternative="greater").pvalue)
+    assert alive.p_lost == pytest.approx(stats.binomtest(8 - 5, 16, alternative="greater").pvalue)
+    assert survival([1.0], [1.0]).p_saved == 0.75
 
 
 def test_holm_steps_down():

@@ -1,22 +1,58 @@
-"""Coverage of the interval and false positives of the verdicts, measured; the table of design note 002 comes from here.
+"""Coverage of the interval under differences as trials make them; the tables of design note 002 come from here.
 
-Print it with `python tests/trials/test_trials_coverage.py`.
+Print them with `python tests/trials/test_trials_coverage.py`.
 """
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from pitprop.trials.comparison import holm_confidences, interval, sign_flip_p, verdict
+from pitprop.trials.interval import bounds
 
-REPEATS = 4000
-COUNTS = (4, 5, 8, 16)
+REPEATS = 20_000
+COUNTS = (4, 8, 16)
+
+
+def multiplied(factor, common, own):
+    """Treated is `factor` times as large; log-normal noise, partly common to a seed's arms, partly their own."""
+
+    def draw(rng, size):
+        shared, one, other = (np.exp(sd * rng.normal(size=size)) for sd in (common, own, own))
+        return shared * (factor * one - other)
+
+    return draw, (factor - 1) * np.exp((common**2 + own**2) / 2)
+
+
+def shifted(noise):
+    """Treated is control plus an effect; both have noise of their own, of one shape, however skewed."""
+    return lambda rng, size: noise(rng, size) - noise(rng, size), 0.0
+
+
 SHAPES = {
     "normal": (lambda rng, size: rng.normal(size=size), 0.0),
-    "skewed (exponential)": (lambda rng, size: rng.exponential(size=size), 1.0),
-    "very skewed (log-normal)": (lambda rng, size: rng.lognormal(size=size), float(np.exp(0.5))),
-    "heavy-tailed (t, 3 degrees)": (lambda rng, size: rng.standard_t(3, size=size), 0.0),
+    "heavy-tailed: t, 5 degrees of freedom": (lambda rng, size: rng.standard_t(5, size=size), 0.0),
+    "heavy-tailed: t, 3 degrees of freedom": (lambda rng, size: rng.standard_t(3, size=size), 0.0),
+    "skewed: gamma of shape 4 (skewness 1)": (lambda rng, size: rng.gamma(4, size=size), 4.0),
+    "skewed: log-normal, sd 0.5 (1.75)": (lambda rng, size: rng.lognormal(0, 0.5, size=size), np.exp(0.125)),
+    "skewed: exponential (2)": (lambda rng, size: rng.exponential(size=size), 1.0),
+    "very skewed: log-normal, sd 1 (6.2)": (lambda rng, size: rng.lognormal(size=size), np.exp(0.5)),
+    "arms exponential, effect added": shifted(lambda rng, size: rng.exponential(size=size)),
+    "arms log-normal, sd 1, effect added": shifted(lambda rng, size: rng.lognormal(size=size)),
+    "arms log-normal, sd .3 common + .3 own, x 0.5": multiplied(0.5, 0.3, 0.3),
+    "arms log-normal, sd .5 common + .2 own, x 0.5": multiplied(0.5, 0.5, 0.2),
+    "arms log-normal, sd 1 common + .2 own, x 0.5": multiplied(0.5, 1.0, 0.2),
 }
+
+OUTSIDE = {
+    ("heavy-tailed: t, 5 degrees of freedom", 4),
+    ("heavy-tailed: t, 3 degrees of freedom", 4),
+    ("arms exponential, effect added", 4),
+    ("arms log-normal, sd 1, effect added", 4),
+    ("arms log-normal, sd 1, effect added", 8),
+    *((shape, count) for shape in ("very skewed: log-normal, sd 1 (6.2)",) for count in (4, 8)),
+    *(("arms log-normal, sd 1 common + .2 own, x 0.5", count) for count in COUNTS),
+}
+"""Cells whose coverage is not within 93 to 97 %; the design note says why."""
 
 
 def samples(shape, count):
@@ -24,74 +60,53 @@ def samples(shape, count):
     return draw(np.random.default_rng(count), (REPEATS, count)) - mean
 
 
-def covered_by_t(shape, count):
-    """Share of 95 % intervals, as pitprop makes them, that hold the true mean (0)."""
-    effects = [interval(row) for row in samples(shape, count)]
-    return float(np.mean([e.low <= 0 <= e.high for e in effects]))
+def coverage(low, high):
+    return float(np.mean((low <= 0) & (high >= 0)))
 
 
-def covered_by_bca(shape, count):
-    """The same for scipy's BCa bootstrap."""
-    hits = 0
-    for rows in np.array_split(samples(shape, count), 8):
-        found = stats.bootstrap((rows,), np.mean, axis=-1, method="BCa", n_resamples=999, rng=0).confidence_interval
-        hits += int(np.sum((found.low <= 0) & (found.high >= 0)))
-    return hits / REPEATS
+def student(rows):
+    half = stats.t.ppf(0.975, rows.shape[1] - 1) * stats.sem(rows, axis=1)
+    return rows.mean(1) - half, rows.mean(1) + half
 
 
-# Bounds are the measured values of design note 002 less three standard errors of 4000 repeats.
-FLOOR = {
-    "normal": 0.937,
-    "heavy-tailed (t, 3 degrees)": 0.943,
-    "skewed (exponential)": 0.858,
-    "very skewed (log-normal)": 0.81,
-}
+def bca(rows):
+    found = stats.bootstrap((rows,), np.mean, axis=-1, method="BCa", n_resamples=999, rng=0).confidence_interval
+    return found.low, found.high
 
 
+# Three standard errors of 20 000 repeats are .0046.
 @pytest.mark.slow
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_coverage(shape, count):
-    assert covered_by_t(shape, count) >= FLOOR[shape]
+def test_coverage_is_93_to_97_percent_but_in_the_cells_that_are_named(shape, count):
+    covered = coverage(*bounds(samples(shape, count)))
+    assert (0.93 <= covered <= 0.97) == ((shape, count) not in OUTSIDE)
+    assert 0.875 < covered < 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_covers_more_than_student_and_far_more_where_differences_are_skewed(shape):
+    rows = samples(shape, 8)
+    gained = coverage(*bounds(rows)) - coverage(*student(rows))
+    assert gained >= (0.03 if shape.startswith(("skewed: exp", "very")) else 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", COUNTS)
 def test_bca_covers_less_with_few_seeds(count):
-    assert covered_by_bca("normal", count) < covered_by_t("normal", count)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [5, 8])
-def test_false_positives_of_one_arm(count):
-    rows = samples("normal", count)
-    wrong = [verdict(interval(row), margin=0, higher_is_better=True) in ("better", "worse") for row in rows]
-    assert np.mean(wrong) == pytest.approx(0.05, abs=3 * (0.05 * 0.95 / REPEATS) ** 0.5)
-    assert np.mean([sign_flip_p(row) <= 0.05 for row in rows[:500]]) <= 0.05 + 3 * (0.05 * 0.95 / 500) ** 0.5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [5, 8])
-def test_family_wise_false_positives_of_three_arms_that_share_a_control(count):
-    assert family_wise(count) <= 0.05 + 3 * (0.05 * 0.95 / REPEATS) ** 0.5
-
-
-def family_wise(count, arms=3):
-    """Share of confirming rounds of null arms in which any arm is called better or worse."""
-    rng = np.random.default_rng(count)
-    wrong = 0
-    for _ in range(REPEATS):
-        differences = list(rng.normal(size=(arms, count)) - rng.normal(size=count))
-        levels = holm_confidences(differences)
-        effects = [interval(d, level) for d, level in zip(differences, levels, strict=True)]
-        wrong += any(verdict(e, margin=0, higher_is_better=True) in ("better", "worse") for e in effects)
-    return wrong / REPEATS
+    rows = samples("normal", count)[:2000]
+    assert coverage(*bca(rows)) < coverage(*bounds(rows))
 
 
 if __name__ == "__main__":
-    print("| differences | seeds | Student t | BCa |\n|---|---|---|---|")
+    print("| differences | seeds | interval | Student t | BCa | width / Student's |\n|---|---|---|---|---|---|")
     for shape in SHAPES:
         for count in COUNTS:
-            print(f"| {shape} | {count} | {covered_by_t(shape, count):.3f} | {covered_by_bca(shape, count):.3f} |")
-    for count in (5, 8):
-        print(f"family-wise false positives, 3 null arms, {count} seeds: {family_wise(count):.3f}")
+            rows = samples(shape, count)
+            ends, usual = bounds(rows), student(rows)
+            parts = np.array_split(rows[:4000], 8)
+            boot = np.mean([coverage(*bca(part)) for part in parts])
+            wider = np.median((ends[1] - ends[0]) / (usual[1] - usual[0]))
+            cells = f"{coverage(*ends):.3f} | {coverage(*usual):.3f} | {boot:.3f} | {wider:.2f}"
+            print(f"| {shape} | {count} | {cells} |")

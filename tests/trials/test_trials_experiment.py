@@ -18,7 +18,7 @@ from pitprop.trials.interventions import Ablate, Knob, LearningRate, Replace, Re
 from pitprop.trials.load import load_recipe
 from pitprop.trials.progress import Progress
 from pitprop.trials.reference import reference_to
-from pitprop.trials.summary import further_seeds, summarise
+from pitprop.trials.summary import summarise
 
 GUILTY = Knob("pool", "none")
 FEW = {"seeds": 3, "horizon": 40}
@@ -186,8 +186,7 @@ def test_an_arm_that_breaks_is_reported_and_the_others_stand(pool, reference, tm
     arms = [Knob("failing", "raise"), GUILTY]
     result = trial(reference("recipes_tiny", "guilty"), arms, folder=tmp_path, executor=pool, **FEW)
     assert [run["seed"] for run in result.failed] == [0, 1, 2] and "the arm is broken" in str(result)
-    assert [c.verdict for c in result.comparisons] == ["inconclusive", "better"]
-    assert "failing=raise" in result.conclusion.next
+    assert [c.verdict for c in result.comparisons] == ["worse", "better"]
 
 
 def test_an_arm_that_ends_without_a_number_is_listed(pool, reference, tmp_path):
@@ -209,6 +208,8 @@ def test_an_arm_that_ends_without_a_number_is_listed(pool, reference, tmp_path):
         ([], {}, "no arm"),
         ([GUILTY], {"metric": "los", "higher_is_better": False}, "no `los`, only: spread, loss"),
         ([GUILTY], {"metric": "loss"}, "direction"),
+        ([GUILTY], {"guards": ["los=lower"]}, "no `los`, only: spread, loss"),
+        ([GUILTY], {"guards": ["loss=down"]}, "no guard metric"),
         ([GUILTY], {"seeds": 1}, "at least 2"),
         ([GUILTY], {"seeds": (3, 3)}, "each once"),
         ([GUILTY], {"fork_step": 100, "horizon": None}, "fork within"),
@@ -243,15 +244,59 @@ def comparison(treated, **options):
 
 def test_an_inconclusive_verdict_names_the_further_seeds():
     c = comparison([1.0, 0.2, -0.3], margin=0.1)
-    more = further_seeds(c)
+    more = c.further_seeds
     assert c.verdict == "inconclusive" and more is not None and more > 3
     plan = Plan(recipe="r", source="", arms=(), seeds=(0, 1, 2), metric="m", horizon=5)
     said = summarise(plan, [c], (), None)
     assert f"a (about {more} more)" in said.next and "Inconclusive: a" in said.statement
     assert said.remedy is None and "None of 1 arm makes m better" in said.statement
+    assert f"about {more} more seeds" in Cell(report.to_cell("", {"single": [c]})).text
     hopeless = comparison([1.0, -1.0])
-    assert further_seeds(hopeless) is None
+    assert hopeless.further_seeds is None
     assert "Not settled by 1000 seeds" in summarise(plan, [hopeless], (), None).next
+
+
+@pytest.fixture(scope="module")
+def stopped(pool, reference, tmp_path_factory):
+    return trial(
+        reference("recipes_tiny", "healthy"),
+        [Knob("pool", "batch"), LearningRate(2.0)],
+        seeds=8,
+        horizon=60,
+        guards=["loss=lower"],
+        folder=tmp_path_factory.mktemp("stopped"),
+        executor=pool,
+    )
+
+
+def test_an_arm_that_is_clearly_worse_stops_early_and_says_so(stopped):
+    worse, other = stopped.comparisons
+    after = len(worse.seeds)
+    assert worse.verdict == "worse" and 4 <= after < worse.stopped_of == 8 and worse.seeds == tuple(range(after))
+    assert worse.high < -worse.margin and worse.confidence == 1 - 0.01 / 2
+    assert other.stopped_of is None and len(other.seeds) == 8
+    assert len(list((stopped.folder / "runs").iterdir())) == 8 + after + 8
+    assert f"stopped after {after} of 8 seeds" in stopped.conclusion.statement and f"{after} of 8" in str(stopped)
+    assert f"stopped after {after} of 8 seeds" in Cell(stopped._repr_html_()).text
+    content = json.loads((stopped.folder / "trial.json").read_text())
+    assert content["plan"]["early_stop"] is True
+    assert [c["stopped_of"] for c in content["comparisons"]] == [8, None]
+    assert f"stopped after {after} of 8 seeds" in report.to_html(report.build(stopped.folder))
+
+
+def test_guards_are_planned_and_shown_and_harm_is_pointed_out(stopped):
+    assert stopped.plan.guards == ("loss=lower",), "the recipe's own, with the direction that was given"
+    harmed, other = stopped.guards
+    assert (harmed.arm, harmed.metric, harmed.verdict) == ("pool=batch", "loss", "worse")
+    assert len(harmed.seeds) < len(other.seeds) == 8 and harmed.confidence == 1 - 0.05 / 2
+    assert "Beside it gets worse: loss of pool=batch by +" in stopped.conclusion.statement
+    assert "beside it" in str(stopped) and "loss" in str(stopped)
+    content = json.loads((stopped.folder / "trial.json").read_text())
+    assert [g["verdict"] for g in content["guards"]] == [g.verdict for g in stopped.guards]
+    console = Console(record=True, width=100, file=open(os.devnull, "w"))
+    report.to_text(report.build(stopped.folder), console)
+    console.file.close()
+    assert "gets worse with pool=batch: loss" in console.export_text()
 
 
 def test_a_recipe_in_hand_is_found_by_its_name(reference, monkeypatch):

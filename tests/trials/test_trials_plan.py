@@ -24,7 +24,7 @@ PLAN = Plan(
 
 
 def test_hash_is_the_same_on_every_machine_and_day():
-    assert PLAN.hash == "43f34b9ba8b4a7f5c07cba540fc4f50e4d3178f404d053c020d0d430206ff8b4"
+    assert PLAN.hash == "0e41a5e65ca676168de6c6cf56f21d5cc8b33ca8487705fa811fb02bddde7bdb"
 
 
 def test_round_trip():
@@ -49,6 +49,8 @@ OTHER = {
     "fork_step": 1,
     "confirm_seeds": (),
     "confirm_arms": 2,
+    "guards": ("loss=lower",),
+    "early_stop": True,
 }
 
 

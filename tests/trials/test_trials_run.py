@@ -8,8 +8,9 @@ import pytest
 from pitprop import PitpropError
 from pitprop.trials import Arm, Plan
 from pitprop.trials.execute import make_folder, metric_of, run_arms, run_plan
+from pitprop.trials.guards import guard
 from pitprop.trials.interventions import ClipGradient, Knob, LearningRate, Scale
-from pitprop.trials.judge import gain, guard, inert, judge
+from pitprop.trials.judge import gain, inert, judge
 from pitprop.trials.run import RunSpec, spec_source, to_json_number, train_run
 
 

@@ -28,6 +28,8 @@ def trial(
     margin: float | None = None,
     horizon: int | None = None,
     fork_step: int = 0,
+    guard: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    early_stop: bool = True,
     on: On = "local",
     workers: int | None = None,
     timeout_s: Timeout = None,
@@ -48,6 +50,9 @@ def trial(
         margin: Difference that is too small to matter; by default the recipe's.
         horizon: Steps after the fork; by default to the end of the recipe's run.
         fork_step: Step at which the arms part.
+        guard: NAME, NAME=higher or NAME=lower: another metric to report, with the direction that is good; repeatable.
+            The recipe's are reported anyway.
+        early_stop: Stop an arm as soon as it is clearly worse; all arms together still err at most 5 % of the time.
         workers: Runs at the same time; by default one per core.
         out: Folder for runs and results; by default runs/NAME-trial. A second call resumes there.
     """
@@ -70,7 +75,9 @@ def trial(
     }
     command = ["pitprop", "trial", recipe, *changes.options()]
     command += [part for option in knob for part in ("--knob", option)]
+    command += [part for option in guard for part in ("--guard", option)]
     command += ["--factorial"] if factorial else []
+    command += [] if early_stop else ["--no-early-stop"]
     command += [part for name, value in given.items() if value is not None for part in (name, str(value))]
     with progress_bar(quiet=json) as progress:
         found = trial_(
@@ -82,6 +89,8 @@ def trial(
             margin=margin,
             horizon=horizon,
             fork_step=fork_step,
+            guards=guard,
+            early_stop=early_stop,
             knobs=pairs(knob),
             on=on,
             workers=workers,

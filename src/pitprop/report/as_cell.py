@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 from pitprop.records import Comparison
 from pitprop.report import svg
 from pitprop.report.headline import mean
-from pitprop.report.wording import percent, show, span
+from pitprop.report.wording import percent, show, span, verdict_words
 
 ROUNDS = {
     "screen": "Screen round",
@@ -84,6 +84,6 @@ def _row(c: Comparison, scale: svg.Scale) -> Markup:
         percent(c.confidence),
         svg.interval(c, scale),
         c.verdict.split()[0],
-        c.verdict,
+        verdict_words(c),
         show(c.p_value),
     )

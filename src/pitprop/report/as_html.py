@@ -55,7 +55,14 @@ def to_html(report: Report) -> str:
         markdown=_markdown,
     )
     environment.globals.update(
-        RUN=RUN, span=wording.span, duration=wording.duration, mean=mean, flat=flat, join=shlex.join, svg=svg
+        RUN=RUN,
+        span=wording.span,
+        words=wording.verdict_words,
+        duration=wording.duration,
+        mean=mean,
+        flat=flat,
+        join=shlex.join,
+        svg=svg,
     )
     environment.globals.update(share=bisection_svg.share, dots=bisection_svg.dots, heads=bisection_svg.heads)
     scripts = [_asset("uPlot.iife.min.js"), "".join(_asset(name) for name in SCRIPTS)]

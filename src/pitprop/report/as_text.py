@@ -13,8 +13,8 @@ from pitprop.records import Comparison, Finding
 from pitprop.report import bisection_text, rescue
 from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.svg import Scale, effect_scale
-from pitprop.report.value import Diagnosis, Report, Trial
-from pitprop.report.wording import sentence, show, span
+from pitprop.report.value import Diagnosis, Guard, Report, Trial
+from pitprop.report.wording import sentence, show, span, verdict_words
 
 MAX_RULES = 6
 MAX_TRIALS = 12
@@ -116,14 +116,38 @@ def trials_table(trials: Sequence[Trial], *, width: int, ascii_only: bool) -> Ta
         drawn = [Text(draw(c, scale, ascii_only=ascii_only), style=_VERDICT[c.verdict])] if width >= NARROW else []
         table.add_row(
             Text(c.arm if c.metric == metric else f"{c.arm} ({c.metric})"),
-            Text(f"{len(c.seeds)}"),
+            Text(f"{len(c.seeds)}" if c.stopped_of is None else f"{len(c.seeds)} of {c.stopped_of}"),
             *means,
             Text(f"{show(c.effect, sign=True)} {span(c.low, c.high)}"),
             *drawn,
-            Text(c.verdict.removesuffix(" within margin"), style=_VERDICT[c.verdict]),
+            Text(verdict_words(c, short=True), style=_VERDICT[c.verdict]),
         )
     if len(shown) > MAX_TRIALS:
         table.add_row(Text(f"and {len(shown) - MAX_TRIALS} more", style="dim"))
+    return table
+
+
+def guards_table(guards: Sequence[Guard]) -> Table:
+    """What the arms do to the metrics that don't decide, what got worse first."""
+    order = ("worse", "changed", "better", "inconclusive")
+    shown = sorted(guards, key=lambda g: order.index(g.verdict))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.title, table.title_justify, table.title_style = "beside it", "left", "dim"
+    table.add_column("arm", min_width=16, ratio=1)
+    table.add_column("metric")
+    for name in ("control → treated", "effect, interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for g in shown[:MAX_TRIALS]:
+        table.add_row(
+            Text(g.arm),
+            Text(g.metric),
+            Text(f"{show(mean(g.control))} → {show(mean(g.treated))}"),
+            Text(f"{show(g.effect, sign=True)} {span(g.low, g.high)}"),
+            Text("" if g.verdict == "inconclusive" else g.verdict, style=_VERDICT.get(g.verdict, "yellow")),
+        )
+    if len(shown) > MAX_TRIALS:
+        table.add_row(Text(f"and {len(shown) - MAX_TRIALS} more, in trial.json", style="dim"))
     return table
 
 
@@ -145,6 +169,8 @@ def _beside(diagnosis: Diagnosis) -> Group:
         for g in diagnosis.guards
         if remedy is not None and g.arm == remedy.arm and not g.low <= 0 <= g.high
     ][:MAX_GUARDS]
+    harmed = [g for g in diagnosis.guards if g.verdict == "worse" and (remedy is None or g.arm != remedy.arm)]
+    lines += [f"gets worse with {g.arm}: {g.metric} {span(g.low, g.high)}" for g in harmed[:MAX_GUARDS]]
     for name, metrics in diagnosis.references.items():
         lines.append(f"reference: {name}: " + ", ".join(f"{metric} {show(value)}" for metric, value in metrics.items()))
     if diagnosis.conclusion.symptoms:

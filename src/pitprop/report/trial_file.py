@@ -88,7 +88,8 @@ def comparison(get: "Part") -> Comparison:
         elif field.type == tuple[int, ...]:
             fields[field.name] = get.all(field.name, int)
         else:
-            fields[field.name] = get(field.name, str if field.type == Verdict else field.type)
+            kind = str if field.type == Verdict else field.type
+            fields[field.name] = get(field.name, kind, ... if field.default is dataclasses.MISSING else field.default)
     if fields["verdict"] not in get_args(Verdict):
         raise Wrong(f"`{get.prefix}verdict` is {fields['verdict']!r}, not one of {', '.join(get_args(Verdict))}")
     if not len(fields["seeds"]) == len(fields["control"]) == len(fields["treated"]):
@@ -106,6 +107,8 @@ def _guard(get: "Part") -> Guard:
         low=number(get("low")),
         high=number(get("high")),
         seeds=get.all("seeds", int),
+        confidence=number(get("confidence", default=0.95)),
+        verdict=get("verdict", str, ""),
     )
 
 

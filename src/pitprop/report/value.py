@@ -127,6 +127,10 @@ class Guard:
     """Upper end of its interval."""
     seeds: tuple[int, ...]
     """Seeds of both arms."""
+    confidence: float = 0.95
+    """Nominal coverage of the interval; all guards of a trial together have 95 %."""
+    verdict: str = ""
+    """`better`, `worse`, `changed` (nobody said which direction is good) or `inconclusive`: whether it excludes 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

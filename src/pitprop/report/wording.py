@@ -2,6 +2,8 @@
 
 import math
 
+from pitprop.records import Comparison
+
 
 def show(x: float | None, *, sign: bool = False) -> str:
     """`x` in three significant digits, two where it is tiny; with `sign`, a plus where it is positive."""
@@ -26,6 +28,16 @@ def span(low: float, high: float) -> str:
 def percent(share: float) -> str:
     """A share as a percentage, `95 %` or `98.3 %`."""
     return f"{show(float(f'{100 * share:.3g}'))} %"
+
+
+def verdict_words(c: Comparison, *, short: bool = False) -> str:
+    """The verdict, with the seeds after which it stopped or the further ones that would settle it."""
+    words = c.verdict.removesuffix(" within margin") if short else c.verdict
+    if c.stopped_of is not None and not short:
+        return f"{words}, stopped after {len(c.seeds)} of {c.stopped_of} seeds"
+    if c.further_seeds is not None:
+        return f"{words}, +{c.further_seeds}" if short else f"{words}, about {c.further_seeds} more seeds to settle"
+    return words
 
 
 def sentence(text: str) -> str:

@@ -1,7 +1,7 @@
 """Compare two arms pair by pair: effect, interval, exact sign-flip p-value, and one of four verdicts.
 
-Pure functions of numbers. The interval is Student's t over the seeds' paired differences; design note 002 has the
-measurements behind that choice. Batches of one seed are averaged first: they share its weights and are no replicates.
+Pure functions of numbers; the interval over the seeds' paired differences is in `interval`. Batches of one seed are
+averaged first: they share its weights and are no replicates.
 """
 
 import math
@@ -13,9 +13,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from pitprop.records import Comparison, Verdict
-
-SURVIVAL_P = 0.05
-"""One-sided p-value of the sign test at which surviving, or not, decides a comparison; 5 seeds of 5 have .031."""
+from pitprop.trials import confidence_sequence
+from pitprop.trials.interval import MOST_SEEDS, Effect, interval, p_value, seeds_needed
 
 EXACT_UP_TO = 12
 """Seeds up to which all 2**n sign flips are counted; beyond, 9999 random ones."""
@@ -35,22 +34,18 @@ class Survival:
 
     @property
     def p_saved(self) -> float:
-        """Exact one-sided p-value of the sign test (McNemar's) that the treatment saves runs."""
-        return _tail(self.saved, self.saved + self.lost)
+        """Exact one-sided p-value of the difference in survival that the treatment saves runs.
+
+        Assumes that at one seed, were the treatment nothing, both sides survive with the same chance, whatever it is,
+        and that the death of one is no reason for the other to live. Saved less lost then has its heaviest tail where
+        every chance is 1/2, and is there a binomial of 2 x seeds coins.
+        """
+        return _tail(self.seeds + self.saved - self.lost, 2 * self.seeds)
 
     @property
     def p_lost(self) -> float:
         """The same for losing runs."""
-        return _tail(self.lost, self.saved + self.lost)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
-    """Mean paired difference with its interval."""
-
-    mean: float
-    low: float
-    high: float
+        return _tail(self.seeds + self.lost - self.saved, 2 * self.seeds)
 
 
 def compare(
@@ -66,6 +61,7 @@ def compare(
     horizon: int = 0,
     plan: str = "",
     confidence: float = 0.95,
+    stopped_of: int | None = None,
 ) -> Comparison:
     """The paired effect of one arm.
 
@@ -77,6 +73,8 @@ def compare(
         higher_is_better: Direction in which the metric improves.
         margin: Difference that is too small to matter; fixed before the runs.
         confidence: Nominal coverage of the interval, between 0 and 1.
+        stopped_of: Seeds that were planned, where the arm was stopped before; its interval is then the one of the
+            confidence sequence, which holds at whatever seed it is stopped.
 
     Returns:
         The comparison. Seeds at which either arm has no finite metric are left out of the effect (their numbers stay in
@@ -86,7 +84,9 @@ def compare(
     before, after = _by_seed(control), _by_seed(treated)
     pairs = np.isfinite(before) & np.isfinite(after)
     differences = after[pairs] - before[pairs]
-    effect = interval(differences, confidence)
+    effect = (interval if stopped_of is None else confidence_sequence.interval_at)(differences, confidence)
+    alive = survival(before, after)
+    said = verdict_of_all(alive, verdict(effect, margin=margin, higher_is_better=higher_is_better), confidence)
     return Comparison(
         arm=arm,
         changes=changes,
@@ -101,22 +101,12 @@ def compare(
         confidence=confidence,
         p_value=sign_flip_p(differences),
         margin=margin,
-        verdict=verdict_of_all(
-            survival(before, after), verdict(effect, margin=margin, higher_is_better=higher_is_better)
-        ),
+        verdict=said,
         horizon=horizon,
         plan=plan,
+        stopped_of=stopped_of,
+        further_seeds=_further_seeds(differences, alive, margin, confidence) if said == "inconclusive" else None,
     )
-
-
-def interval(differences: Float[ndarray, " seed"], confidence: float = 0.95) -> Effect:
-    """Mean of `differences` with its Student t interval; NaN under two differences, a point where all are equal."""
-    count = len(differences)
-    if count < 2:
-        return Effect(mean=math.nan, low=math.nan, high=math.nan)
-    mean = float(differences.mean())
-    half = _half_width(float(differences.std(ddof=1)), count, confidence)
-    return Effect(mean=mean, low=mean - half, high=mean + half)
 
 
 def verdict(effect: Effect, *, margin: float, higher_is_better: bool) -> Verdict:
@@ -144,18 +134,18 @@ def survival(
     )
 
 
-def verdict_of_all(alive: Survival, finite: Verdict) -> Verdict:
+def verdict_of_all(alive: Survival, finite: Verdict, confidence: float = 0.95) -> Verdict:
     """The verdict over all seeds: survival first, then `finite`, the one over the seeds where both sides are finite.
 
-    A sign test over the seeds at which just one side is finite decides by itself where its one-sided p-value is at most
-    .05. Where it does not, such seeds forbid what they contradict: an arm that loses more runs than it saves is never
+    Survival decides by itself at the level of the interval: a one-sided p-value of at most half of 1 - `confidence`.
+    Where it does not, such seeds forbid what they contradict: an arm that loses more runs than it saves is never
     "better", one that saves more never "worse", and only one that does neither makes "no difference".
     """
     if alive.saved == alive.lost == 0:
         return finite
-    if alive.p_saved <= SURVIVAL_P:
+    if alive.p_saved <= (1 - confidence) / 2:
         return "better"
-    if alive.p_lost <= SURVIVAL_P:
+    if alive.p_lost <= (1 - confidence) / 2:
         return "worse"
     agrees = (finite == "better" and alive.saved >= alive.lost) or (finite == "worse" and alive.lost >= alive.saved)
     return finite if agrees else "inconclusive"
@@ -184,20 +174,10 @@ def sign_flip_p(differences: Float[ndarray, " seed"]) -> float:
 def holm_confidences(differences: Sequence[Float[ndarray, " seed"]], confidence: float = 0.95) -> list[float]:
     """Confidence at which each arm's interval may be read, so that all of them together err at most 1 - `confidence`.
 
-    Holm's step-down on the t-tests of the arms: the most significant of m arms is judged at 1 - alpha / m, the next at
-    1 - alpha / (m - 1), until one is not significant; that one and the rest keep its level.
+    Holm's step-down on the p-values of the arms' intervals: the most significant of m arms is judged at 1 - alpha / m,
+    the next at 1 - alpha / (m - 1), until one is not significant; that one and the rest keep its level.
     """
-    from scipy.stats import t
-
-    def p_value(d: Float[ndarray, " seed"]) -> float:
-        if len(d) < 2:
-            return 1.0
-        error = float(d.std(ddof=1)) / math.sqrt(len(d))
-        if error == 0:
-            return 0.0 if d.any() else 1.0
-        return float(2 * t.sf(abs(float(d.mean())) / error, len(d) - 1))
-
-    p_values = [p_value(d) for d in differences]
+    p_values = [float(p_value(d)) for d in differences]
     alpha, left = 1 - confidence, len(differences)
     levels = [confidence] * len(differences)
     for index in sorted(range(len(p_values)), key=p_values.__getitem__):
@@ -207,29 +187,25 @@ def holm_confidences(differences: Sequence[Float[ndarray, " seed"]], confidence:
     return levels
 
 
-def seeds_needed(differences: Float[ndarray, " seed"], *, margin: float, confidence: float = 0.95) -> int | None:
-    """Seeds in all that would settle an inconclusive comparison, were mean and spread as seen; None beyond 1000.
+def _further_seeds(
+    differences: Float[ndarray, " seed"], alive: Survival, margin: float, confidence: float
+) -> int | None:
+    """Seeds beyond those that were run that would settle the comparison, were they like these."""
+    from scipy.stats import binom
 
-    Settled means that the interval would exclude 0, or lie inside the margin, whichever comes first.
-    """
-    if len(differences) < 2:
-        return None
-    mean, spread = abs(float(differences.mean())), float(differences.std(ddof=1))
-    target = max(mean, margin - mean)
-    for count in range(2, 1001):
-        if _half_width(spread, count, confidence) < target:
-            return count
-    return None
+    needed = []
+    if ahead := abs(alive.saved - alive.lost):
+        counts = np.arange(alive.seeds + 1, MOST_SEEDS + 1)
+        heads = counts + ahead * counts // alive.seeds
+        needed = counts[binom.sf(heads - 1, 2 * counts, 0.5) <= (1 - confidence) / 2][:1].tolist()
+    by_effect = seeds_needed(differences, margin=margin, confidence=confidence)
+    if by_effect is not None:  # only seeds at which both sides live count for it
+        needed.append(math.ceil(by_effect * alive.seeds / len(differences)))
+    return max(1, min(needed) - alive.seeds) if needed else None
 
 
 def _tail(heads: int, flips: int) -> float:
     return sum(math.comb(flips, k) for k in range(heads, flips + 1)) / 2**flips
-
-
-def _half_width(spread: float, count: int, confidence: float) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf((1 + confidence) / 2, count - 1)) * spread / math.sqrt(count)
 
 
 def _by_seed(values: Float[ndarray, " seed *batch"] | Sequence[float]) -> Float[ndarray, " seed"]:

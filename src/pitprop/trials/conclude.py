@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pitprop.records import RUN, Comparison, Finding
-from pitprop.trials.comparison import seeds_needed, survival
+from pitprop.trials.comparison import survival
+from pitprop.trials.guards import Guard
 from pitprop.trials.interventions import Knob
-from pitprop.trials.judge import Guard, finite_differences, gain, rank, saved
+from pitprop.trials.judge import finite_differences, gain, rank, saved
 from pitprop.trials.plan import Arm, Plan
 from pitprop.trials.symptoms import symptoms
 
@@ -166,8 +167,7 @@ def _nothing_confirmed(
     lists: Mapping[str, Any],
     rest: str,
 ) -> Conclusion:
-    seeds = {c.arm: _needed(c) for c in last if c.verdict == "inconclusive"}
-    settle = [f"{arm} (about {n} seeds)" for arm, n in seeds.items() if n is not None][:3]
+    settle = [f"{c.arm} (about {c.further_seeds})" for c in last if c.further_seeds is not None]
     tried = "; ".join(f"{c.arm}: {effect_text(c)}, {c.verdict}" for c in confirm)
     return Conclusion(
         statement=f"Inconclusive: the run collapses ({failure_text(failing)}), and none of the {len(last)} changes "
@@ -175,7 +175,7 @@ def _nothing_confirmed(
         cause=None,
         remedy=None,
         **lists,
-        next=(f"More seeds would settle: {', '.join(settle)}. " if settle else "")
+        next=(f"Further seeds would settle: {', '.join(settle)}. " if settle else "")
         + "Give suspects of your own (an intervention at a module path, another knob), or two changes at once.",
     )
 
@@ -190,7 +190,7 @@ def _measured(c: Comparison, diverged: int | None) -> str:
     since = "" if diverged is None else f"; its loss stops being finite at step {diverged} at the earliest"
     return (
         f"with {c.changes}, {c.metric} is finite at {alive.treated} of {_seeds(alive.seeds, 'fresh ')}, the control at "
-        f"{alive.control} of {alive.seeds} (exact one-sided sign test, p = {alive.p_saved:.2g}{since})"
+        f"{alive.control} of {alive.seeds} (exact one-sided test, p = {alive.p_saved:.2g}{since})"
         + ("" if math.isnan(c.effect) else f", with {effect}")
     )
 
@@ -207,7 +207,7 @@ def _beside(guards: Sequence[Guard]) -> str:
     told = ", ".join(
         f"{g.metric} {'changes ' * (not i)}{part}" for i, (g, part) in enumerate(zip(sure, parts, strict=True))
     )
-    return f" Beside it, {told} (95 % intervals each)." if told else ""
+    return f" Beside it, {told} (95 % intervals, all together)." if told else ""
 
 
 def _list(what: str, comparisons: Sequence[Comparison]) -> str:
@@ -222,14 +222,6 @@ def _list(what: str, comparisons: Sequence[Comparison]) -> str:
 
 def _seeds(count: int, which: str = "") -> str:
     return f"{count} {which}seed{'s' * (count != 1)}"
-
-
-def _needed(c: Comparison) -> int | None:
-    alive = survival(c.control, c.treated)
-    if alive.saved > alive.lost == 0:
-        # Were every further seed saved too; 5 of 5 are the fewest that a sign test can tell from chance.
-        return alive.seeds + 5 - alive.saved
-    return seeds_needed(finite_differences(c.control, c.treated), margin=c.margin, confidence=c.confidence)
 
 
 def failure_text(failing: Sequence[Finding]) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from pitprop.trials.earlier import keep_earlier
 from pitprop.trials.execute import Results, make_folder, run_arms, run_plan, spec_of
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
+from pitprop.trials.guards import Guard, guard
 from pitprop.trials.interventions import Intervention
-from pitprop.trials.judge import Guard, guard, inert, judge, refuse_failed_control
+from pitprop.trials.judge import inert, judge, refuse_failed_control
 from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import CONTROL, Arm, Plan
@@ -170,7 +171,7 @@ def diagnose(
         )
         results |= fresh
         better = [c.arm for c in confirm if c.verdict == "better"]
-        guards = guard(better, recipe.guards, plan.confirm_seeds, fresh)
+        guards = guard(better, plan.guards, plan.confirm_seeds, fresh)
         confirmed = [arm for arm in chosen if arm.name in better]
         remaining = _watch_confirmed(confirmed, plan, control.seed, folder, pool, meter)
         meter.enter("done", total=meter.done)
@@ -227,8 +228,8 @@ def _references(control: RunSpec, folder: Path, pool: Executor) -> References:
 
 
 def _write(diagnosis: Diagnosis, results: Results, again: Sequence[str]) -> None:
-    beside = {"guards": [asdict(g) for g in diagnosis.guards], "references": diagnosis.references}
-    write_trial(diagnosis, results, again, fork=diagnosis.fork, beside=beside)
+    beside = {"references": diagnosis.references}
+    write_trial(diagnosis, results, again, fork=diagnosis.fork, guards=diagnosis.guards, beside=beside)
 
 
 def _watch_confirmed(

@@ -48,7 +48,7 @@ def run_plan(
         See `run_arms`.
     """
     folder = make_folder(folder)
-    write_json(folder / "plan.json", plan.to_dict() | {"hash": plan.hash})
+    write_plan(plan, folder)
     with contextlib.ExitStack() as stack:
         if executor is None:
             executor = stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
@@ -135,6 +135,11 @@ def make_folder(folder: str | Path) -> Path:
             f"The folder `{folder}` cannot be written: {error.strerror}.", do="give another folder, or make room there."
         ) from error
     return folder
+
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Write `plan` and its hash down, before its first run."""
+    write_json(folder / "plan.json", plan.to_dict() | {"hash": plan.hash})
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -12,11 +12,14 @@ import numpy as np
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison
 from pitprop.trials.candidates import name_of
+from pitprop.trials.confidence_sequence import FIRST
 from pitprop.trials.designs import Factorial, effects
 from pitprop.trials.earlier import keep_earlier
-from pitprop.trials.execute import make_folder, metric_of, run_plan, spec_of, write_json
+from pitprop.trials.early_stop import run_staged
+from pitprop.trials.execute import make_folder, metric_of, spec_of, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
+from pitprop.trials.guards import guard, read_guard
 from pitprop.trials.interventions import Intervention, Knob
 from pitprop.trials.judge import judge, refuse_failed_control
 from pitprop.trials.knobs import knobs_to_json, make_knobs
@@ -45,6 +48,8 @@ def trial(
     margin: float | None = None,
     horizon: int | None = None,
     fork_step: int = 0,
+    guards: Sequence[str] = (),
+    early_stop: bool = True,
     knobs: Mapping[str, Any] | None = None,
     on: str = "local",
     workers: int | None = None,
@@ -66,6 +71,9 @@ def trial(
         margin: Difference that is too small to matter; default is the recipe's, for another metric 0.
         horizon: Steps of each run after the fork; default is what the recipe's length leaves.
         fork_step: Step at which the arms part. The fork is proved exact first.
+        guards: Further keys of `evaluate()` to report, as for a recipe; the recipe's are reported anyway.
+        early_stop: Stop an arm once it is clearly worse, from the fourth seed on. A factorial needs all of its runs,
+            and stops none.
         knobs: Overrides of the control arm's knobs; text is read by the field's type.
         on, workers, timeout_s: Where to run, how many at a time, and when a run hangs; see `open_executor`.
         executor: An executor that is open already, instead.
@@ -94,6 +102,8 @@ def trial(
         seeds=_seeds(seeds),
         horizon=_horizon(loaded, horizon, fork_step),
         fork_step=fork_step,
+        guards=_guards(loaded, guards, metric or loaded.metric),
+        early_stop=early_stop and design is None and len(_seeds(seeds)) > FIRST,
         **_judged(loaded, metric, higher_is_better, margin),
     )
     if not plan.arms:
@@ -111,9 +121,10 @@ def trial(
             fork = proved(spec_of(plan, Arm(CONTROL), plan.seeds[0]), folder, pool)
         keep_earlier(folder, plan.to_dict())
         meter.enter(f"running {len(plan.arms)} arms and the control on {len(plan.seeds)} seeds")
-        results = run_plan(plan, folder, executor=pool, on_run=meter.tick)
+        results, stopped = run_staged(plan, folder, pool, meter.tick)
+        meter.enter("judging", total=meter.done)
     refuse_failed_control(results, plan.seeds)
-    comparisons = judge(plan, plan.arms, plan.seeds, results, holm=True)
+    comparisons = judge(plan, plan.arms, plan.seeds, results, holm=True, stopped=stopped)
     factors: tuple[Comparison, ...] = ()
     if design is not None:
         outcomes = [[metric_of(results[run, seed], plan.metric) for seed in plan.seeds] for run in design.runs]
@@ -127,12 +138,14 @@ def trial(
             horizon=plan.horizon,
             plan=plan.hash,
         )
+    guarded = guard([arm.name for arm in plan.arms], plan.guards, plan.seeds, results, stopped)
     found = Trial(
         folder=folder,
         plan=plan,
         comparisons=comparisons,
         effects=factors,
-        conclusion=summarise(plan, comparisons, factors, design),
+        guards=guarded,
+        conclusion=summarise(plan, comparisons, factors, design, guarded),
         fork=fork,
         failed=failed_runs(results, plan.metric),
         timing=timing(results),
@@ -172,13 +185,15 @@ def _rehearse(plan: Plan, pool: Executor) -> None:
     alone = [(), *((change,) for change in changes)]
     tasks = [Task(function=rehearse, arguments=(RunSpec(**head, interventions=tried), plan.seeds)) for tried in alone]
     for index, outcome in pool.run(tasks):
-        # What else goes wrong here goes wrong in the runs as well, and is reported with them.
-        objection, metrics = (None, [plan.metric]) if outcome.error is not None else outcome.value
+        if outcome.error is not None:
+            continue  # what else goes wrong here goes wrong in the runs as well, and is reported with them
+        objection, metrics = outcome.value
         if objection is not None:
             what = alone[index][0].describe() if index else "the control"
             raise PitpropError(f"This cannot be run: {what}.", means=objection)
-        if plan.metric not in metrics:
-            raise PitpropError(f"`evaluate()` returns no `{plan.metric}`, only: {', '.join(metrics)}.")
+        for needed in (plan.metric, *(read_guard(text)[0] for text in plan.guards)):
+            if needed not in metrics:
+                raise PitpropError(f"`evaluate()` returns no `{needed}`, only: {', '.join(metrics)}.")
 
 
 def _arm(given: Changes, recipe: Recipe, values: Any) -> Arm:
@@ -204,6 +219,12 @@ def _read(change: Intervention, recipe: Recipe, values: Any) -> Intervention:
             do="give another value, or change the control's with `knobs`.",
         )
     return Knob(change.name, value)
+
+
+def _guards(recipe: Recipe, guards: Sequence[str], metric: str) -> tuple[str, ...]:
+    """The recipe's guards and the given ones, which come first in what they say, without the metric that decides."""
+    named = {read_guard(text)[0]: text for text in (*recipe.guards, *guards)}
+    return tuple(text for name, text in named.items() if name != metric)
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

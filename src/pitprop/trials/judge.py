@@ -2,21 +2,29 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison
-from pitprop.trials.comparison import compare, holm_confidences, interval, survival
+from pitprop.trials.comparison import compare, holm_confidences, survival
 from pitprop.trials.execute import RUN_IT, Results, metric_of
 from pitprop.trials.interventions._insertion import insertion_text
 from pitprop.trials.plan import CONTROL, Arm, Plan
 
+SPENT = 0.005
+"""Chance of stopping any arm that is not worse, in a trial that stops early; the intervals at the end have the rest."""
+
 
 def judge(
-    plan: Plan, arms: Sequence[Arm], seeds: Sequence[int], results: Results, *, holm: bool
+    plan: Plan,
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    results: Results,
+    *,
+    holm: bool,
+    stopped: Mapping[str, int] | None = None,
 ) -> tuple[Comparison, ...]:
     """Compare each of `arms` with the control on `seeds`.
 
@@ -27,31 +35,63 @@ def judge(
         holm: Whether the intervals are widened by Holm's method, else by Bonferroni's; either way all of them together
             err at most 5 %. Holm's levels are chosen to find effects; what is to be shown is "no difference", where
             Bonferroni's are needed.
+        stopped: Seeds after which an arm was stopped, for those that were. Unless one was stopped wrongly, which is
+            paid for, they are all worse, and Holm's method need not count them.
     """
-
-    def metrics(arm: str) -> list[float]:
-        return [metric_of(results[arm, seed], plan.metric) for seed in seeds]
-
-    control = metrics(CONTROL)
-    levels = [1 - 0.05 / max(1, len(arms))] * len(arms)
-    if holm and arms:
-        levels = holm_confidences([finite_differences(control, metrics(arm.name)) for arm in arms])
+    stopped = stopped or {}
+    together = 0.95 + (SPENT if plan.early_stop else 0)
+    going = [arm.name for arm in arms if arm.name not in stopped]
+    levels = dict.fromkeys(going, 1 - (1 - together) / max(1, len(arms)))
+    if holm:
+        pairs = [_metrics(plan, name, seeds, results) for name in going]
+        levels = dict(zip(going, holm_confidences([finite_differences(*p) for p in pairs], together), strict=True))
     return tuple(
-        compare(
-            control,
-            metrics(arm.name),
-            arm=arm.name,
-            changes=_changes(arm, [results[arm.name, seed] for seed in seeds]),
-            seeds=seeds,
-            metric=plan.metric,
-            higher_is_better=plan.higher_is_better,
-            margin=plan.margin,
-            horizon=plan.horizon,
-            plan=plan.hash,
-            confidence=level,
-        )
-        for arm, level in zip(arms, levels, strict=True)
+        judge_stopped(plan, arm, seeds[: stopped[arm.name]], results)
+        if arm.name in stopped
+        else _compared(plan, arm, seeds, results, confidence=levels[arm.name])
+        for arm in arms
     )
+
+
+def judge_stopped(plan: Plan, arm: Arm, seeds: Sequence[int], results: Results) -> Comparison:
+    """Compare `arm` with the control, were it stopped after `seeds`: by a confidence sequence at Bonferroni's level.
+
+    An arm is stopped on one of the sequence's two sides only, so half of the sequence's error is spent.
+    """
+    confidence = 1 - 2 * SPENT / len(plan.arms)
+    return _compared(plan, arm, seeds, results, confidence=confidence, stopped_of=len(plan.seeds))
+
+
+def _compared(
+    plan: Plan,
+    arm: Arm,
+    seeds: Sequence[int],
+    results: Results,
+    *,
+    confidence: float,
+    stopped_of: int | None = None,
+) -> Comparison:
+    control, treated = _metrics(plan, arm.name, seeds, results)
+    return compare(
+        control,
+        treated,
+        arm=arm.name,
+        changes=_changes(arm, [results[arm.name, seed] for seed in seeds]),
+        seeds=seeds,
+        metric=plan.metric,
+        higher_is_better=plan.higher_is_better,
+        margin=plan.margin,
+        horizon=plan.horizon,
+        plan=plan.hash,
+        confidence=confidence,
+        stopped_of=stopped_of,
+    )
+
+
+def _metrics(plan: Plan, arm: str, seeds: Sequence[int], results: Results) -> tuple[list[float], list[float]]:
+    """Metric of the control and of `arm`, by seed."""
+    control, treated = ([metric_of(results[side, seed], plan.metric) for seed in seeds] for side in (CONTROL, arm))
+    return control, treated
 
 
 def _changes(arm: Arm, records: Sequence[Mapping[str, Any]]) -> str:
@@ -61,8 +101,8 @@ def _changes(arm: Arm, records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def refuse_failed_control(results: Results, seeds: Sequence[int]) -> None:
-    """Raise where the control run has no result at any of `seeds`."""
-    records = [results[CONTROL, seed] for seed in seeds]
+    """Raise where the control run has no result at any of `seeds` (those that it ran on)."""
+    records = [results[CONTROL, seed] for seed in seeds if (CONTROL, seed) in results]
     if all(record["status"] == "failed" for record in records):
         raise PitpropError(
             f"The control run failed at every seed: {records[0]['error']}",
@@ -108,43 +148,6 @@ def inert(arms: Sequence[Arm], seeds: Sequence[int], metric: str, results: Resul
         return same and math.isfinite(metric_of(record, metric))
 
     return tuple(arm.name for arm in arms if all(idle(arm.name, seed) for seed in seeds))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guard:
-    """What an arm does to a metric that doesn't decide; no direction is good, so there is no verdict."""
-
-    arm: str
-    metric: str
-    control: tuple[float, ...]
-    treated: tuple[float, ...]
-    effect: float
-    """Mean paired difference, with its own 95 % interval."""
-    low: float
-    high: float
-    seeds: tuple[int, ...]
-
-
-def guard(arms: Sequence[str], metrics: Sequence[str], seeds: Sequence[int], results: Results) -> tuple[Guard, ...]:
-    """Effect of each of `arms` on each of `metrics`, on `seeds`."""
-    found = []
-    for arm in arms:
-        for metric in metrics:
-            control, treated = ([metric_of(results[side, seed], metric) for seed in seeds] for side in (CONTROL, arm))
-            effect = interval(finite_differences(control, treated))
-            found.append(
-                Guard(
-                    arm=arm,
-                    metric=metric,
-                    control=tuple(control),
-                    treated=tuple(treated),
-                    effect=effect.mean,
-                    low=effect.low,
-                    high=effect.high,
-                    seeds=tuple(seeds),
-                )
-            )
-    return tuple(found)
 
 
 def finite_differences(control: Sequence[float], treated: Sequence[float]) -> np.ndarray:

@@ -54,6 +54,10 @@ class Plan:
     """Fresh seeds on which the best arms of the screening round are run again; empty for a trial of one round."""
     confirm_arms: int = 0
     """How many arms go into the confirming round at most: those better by more than the margin, best first."""
+    guards: tuple[str, ...] = ()
+    """Metrics reported beside the one that decides: `NAME`, or with the direction that is good, `NAME=lower`."""
+    early_stop: bool = False
+    """Whether an arm is stopped as soon as it is clearly worse."""
 
     def __post_init__(self):
         names = [arm.name for arm in self.arms]
@@ -87,6 +91,7 @@ class Plan:
             "arms": arms,
             "seeds": list(self.seeds),
             "confirm_seeds": list(self.confirm_seeds),
+            "guards": list(self.guards),
         }
 
     @classmethod
@@ -94,7 +99,7 @@ class Plan:
         """The plan that `to_dict` wrote down."""
         arms = tuple(Arm(a["name"], tuple(from_dict(i) for i in a["interventions"])) for a in data["arms"])
         tuples = {"arms": arms, "seeds": tuple(data["seeds"]), "confirm_seeds": tuple(data["confirm_seeds"])}
-        return cls(**{**data, **tuples})
+        return cls(**{**data, **tuples, "guards": tuple(data.get("guards", ()))})
 
 
 def canonical(data: Any) -> str:

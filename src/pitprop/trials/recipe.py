@@ -38,7 +38,8 @@ class Recipe:
         higher_is_better: Direction in which the metric improves.
         margin: Difference of the metric that is too small to matter, fixed before any run.
         steps: Length of a run; a trial's default horizon.
-        guards: Further keys of `evaluate()` to report beside the metric.
+        guards: Further keys of `evaluate()` to report beside the metric; `NAME=lower` or `NAME=higher` says which
+            direction is good, so that what gets worse can be pointed out.
         references: Makes named reference solutions with their metrics, to read the run's numbers against, for example
             `{"always the mean": {"mse": 0.21}}`. Called once per diagnosis, in a worker.
     """

@@ -3,7 +3,7 @@
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from rich.text import Text
 
 from pitprop.records import Comparison
 from pitprop.report.as_cell import to_cell
-from pitprop.report.as_text import failed_lines, trials_table
+from pitprop.report.as_text import failed_lines, guards_table, trials_table
+from pitprop.report.value import Guard as ShownGuard
 from pitprop.report.value import Trial as Shown
 from pitprop.trials.conclude import Conclusion
+from pitprop.trials.guards import Guard
 from pitprop.trials.plan import Plan
 from pitprop.trials.proof import ForkProof
 from pitprop.trials.trial_file import trial_content
@@ -32,6 +34,8 @@ class Trial:
     """Each arm against the control; the intervals hold for all arms together (Holm)."""
     effects: tuple[Comparison, ...] = ()
     """Main effects and two-way interactions of a factorial; their intervals hold together as well."""
+    guards: tuple[Guard, ...] = ()
+    """What each arm does to the metrics that don't decide; their intervals hold together."""
     conclusion: Conclusion
     """The answer in words, and the further seeds that would settle what is open."""
     fork: ForkProof | None = None
@@ -57,6 +61,7 @@ class Trial:
             rounds=self.rounds,
             fork=self.fork,
             conclusion=self.conclusion,
+            guards=self.guards,
             failed=self.failed,
             timing=self.timing,
             command=self.command,
@@ -69,6 +74,9 @@ class Trial:
             yield Text()
             shown = [Shown(round=name, comparison=c) for c in comparisons]
             yield trials_table(shown, width=options.max_width, ascii_only=options.ascii_only)
+        if self.guards:
+            yield Text()
+            yield guards_table([ShownGuard(**asdict(g)) for g in self.guards])
         for words in self._remarks():
             yield Text(words, style="dim")
 

@@ -8,15 +8,19 @@ from collections.abc import Sequence
 
 from pitprop.records import Comparison
 from pitprop.report.wording import percent, sentence, show, span
-from pitprop.trials.comparison import seeds_needed
 from pitprop.trials.conclude import Conclusion
 from pitprop.trials.designs import Factorial
-from pitprop.trials.judge import finite_differences, gain
+from pitprop.trials.guards import Guard
+from pitprop.trials.judge import gain
 from pitprop.trials.plan import Plan
 
 
 def summarise(
-    plan: Plan, comparisons: Sequence[Comparison], effects: Sequence[Comparison], design: Factorial | None
+    plan: Plan,
+    comparisons: Sequence[Comparison],
+    effects: Sequence[Comparison],
+    design: Factorial | None,
+    guards: Sequence[Guard] = (),
 ) -> Conclusion:
     """The conclusion of a trial.
 
@@ -25,6 +29,7 @@ def summarise(
         comparisons: Each arm against the control.
         effects: Main effects and interactions, of a factorial.
         design: The factorial, if it was one.
+        guards: What each arm does to the other metrics.
     """
     better = sorted((c for c in comparisons if c.verdict == "better"), key=gain, reverse=True)
     over = f"over {len(plan.seeds)} seeds and {plan.horizon} steps"
@@ -41,6 +46,12 @@ def summarise(
         real = [c for c in effects if c.verdict in ("better", "worse")]
         listed = "; ".join(f"{c.changes} {show(c.effect, sign=True)}" for c in real) or "none"
         said += [design.describe(), f"Effects that are not 0 (the table has their intervals): {listed}."]
+    harm = [
+        f"{g.metric} of {g.arm} by {show(g.effect, sign=True)} {span(g.low, g.high)}"
+        for g in guards
+        if g.verdict == "worse"
+    ]
+    said += [f"Beside it gets worse: {'; '.join(harm)}."] if harm else []
     return Conclusion(
         statement=" ".join(said),
         cause=None,
@@ -48,13 +59,6 @@ def summarise(
         exonerated=tuple(c.arm for c in comparisons if c.verdict == "no difference within margin"),
         next=_next(plan, effects or comparisons),
     )
-
-
-def further_seeds(comparison: Comparison) -> int | None:
-    """Seeds beyond those it has that would settle an inconclusive comparison; None where 1000 would not."""
-    differences = finite_differences(comparison.control, comparison.treated)
-    needed = seeds_needed(differences, margin=comparison.margin, confidence=comparison.confidence)
-    return None if needed is None else max(1, needed - len(differences))
 
 
 def _by_verdict(better: Sequence[Comparison], comparisons: Sequence[Comparison]) -> list[str]:
@@ -71,9 +75,8 @@ def _next(plan: Plan, comparisons: Sequence[Comparison]) -> str:
     still_open = [c for c in comparisons if c.verdict == "inconclusive"]
     if not still_open:
         return ""
-    seeds = [(c.arm, further_seeds(c)) for c in still_open]
-    settled = [f"{arm} (about {more} more)" for arm, more in seeds if more is not None]
-    never = [arm for arm, more in seeds if more is None]
+    settled = [f"{c.arm} (about {c.further_seeds} more)" for c in still_open if c.further_seeds is not None]
+    never = [c.arm for c in still_open if c.further_seeds is None]
     parts = [f"Further seeds would settle: {', '.join(settled)}."] if settled else []
     if never:
         parts.append(f"Not settled by 1000 seeds, or too few runs to tell: {', '.join(never)}.")
@@ -81,4 +84,5 @@ def _next(plan: Plan, comparisons: Sequence[Comparison]) -> str:
 
 
 def _effect(c: Comparison) -> str:
-    return f"{show(c.effect, sign=True)} ({percent(c.confidence)} interval {span(c.low, c.high)})"
+    stopped = "" if c.stopped_of is None else f", stopped after {len(c.seeds)} of {c.stopped_of} seeds"
+    return f"{show(c.effect, sign=True)} ({percent(c.confidence)} interval {span(c.low, c.high)}{stopped})"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pitprop.records import Comparison
 from pitprop.trials.conclude import Conclusion
 from pitprop.trials.execute import Results, metric_of, write_json
+from pitprop.trials.guards import Guard
 from pitprop.trials.plan import Plan
 from pitprop.trials.proof import ForkProof
 from pitprop.trials.run import to_json_number
@@ -27,6 +28,7 @@ def write_trial(
     command: Sequence[str],
     *,
     fork: ForkProof | None = None,
+    guards: Sequence[Guard] = (),
     beside: Mapping[str, Any],
 ) -> None:
     """Write what two rounds found to its folder.
@@ -36,6 +38,7 @@ def write_trial(
         results: Records of all runs, for what they cost.
         command: The command line that makes it again.
         fork: Proof of the fork, where there is one.
+        guards: Effects on the metrics that don't decide.
         beside: What else the file is to hold.
     """
     content = trial_content(
@@ -44,6 +47,7 @@ def write_trial(
         fork=fork,
         conclusion=found.conclusion,
         failed=found.failed,
+        guards=guards,
         timing=timing(results),
         command=command,
         wall_s=found.wall_s,
@@ -57,6 +61,7 @@ def trial_content(
     rounds: Mapping[str, Sequence[Comparison]],
     fork: ForkProof | None,
     conclusion: Conclusion,
+    guards: Sequence[Guard] = (),
     failed: Sequence[Mapping[str, Any]],
     timing: Mapping[str, float],
     command: Sequence[str],
@@ -71,6 +76,7 @@ def trial_content(
         "fork": fork.to_dict() if fork else {},
         "comparisons": [json_ready(asdict(c)) | {"round": name} for name, cs in rounds.items() for c in cs],
         "conclusion": json_ready(asdict(conclusion)),
+        "guards": [json_ready(asdict(g)) for g in guards],
         "failed": list(failed),
         "timing": json_ready(dict(timing)),
         "wall_s": wall_s,

@@ -36,6 +36,7 @@ def plan_rounds(
         fork_step=fork_step,
         confirm_seeds=tuple(range(screen_seeds, screen_seeds + seeds)),
         confirm_arms=CONFIRM_ARMS,
+        guards=recipe.guards,
     )
 
 

@@ -12,7 +12,7 @@ from pitprop.cases.model_merging.measurements import METRICS
 from pitprop.cases.model_merging.monitor import WARNING, correct_reading, seed_reading
 from pitprop.cases.model_merging.recipe import recipe
 from pitprop.rules.attention_uniformity import AttentionUniformity
-from pitprop.trials.comparison import interval
+from pitprop.trials.interval import interval
 
 UNIFORM = 1 - AttentionUniformity().gap
 """Entropy over which attention counts as uniform: the rule's threshold."""

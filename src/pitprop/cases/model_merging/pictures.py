@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pitprop.cases.model_merging.monitor import CRITICAL, WARNING
-from pitprop.trials.comparison import interval
+from pitprop.trials.interval import interval
 
 COLOURS = {"ungated": "#c0392b", "pooled gate": "#2471a3", "elementwise gate": "#1e8449", "headwise gate": "#7d3c98"}
 FILES = (

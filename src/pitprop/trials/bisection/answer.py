@@ -10,7 +10,7 @@ from pitprop.records import Comparison
 from pitprop.trials.bisection.oracle import Step
 from pitprop.trials.bisection.search import Culprits, Ends, Found
 from pitprop.trials.bisection.sequential import share_interval
-from pitprop.trials.comparison import seeds_needed
+from pitprop.trials.interval import seeds_needed
 from pitprop.trials.judge import finite_differences
 from pitprop.trials.run import to_json_number
 

@@ -1,0 +1,193 @@
+"""The confidence sequence, and what a whole trial of null arms errs; the tables of design note 003 come from here.
+
+Print them with `python tests/trials/test_trials_confidence_sequence.py`.
+"""
+
+import math
+from unittest import mock
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pitprop.trials import Arm, Plan, comparison
+from pitprop.trials.confidence_sequence import FIRST, interval_at, level
+from pitprop.trials.early_stop import stopped_after
+from pitprop.trials.interval import bounds, interval, p_value
+from pitprop.trials.judge import SPENT, judge
+
+REPEATS = 20_000
+ARMS = 12
+NOISE = {
+    "normal": lambda rng, size: rng.normal(size=size),
+    "heavy-tailed (t, 3 degrees)": lambda rng, size: rng.standard_t(3, size=size),
+    "skewed (exponential)": lambda rng, size: rng.exponential(size=size),
+    "very skewed (log-normal)": lambda rng, size: rng.lognormal(size=size),
+    "counts (of 100, 90 right)": lambda rng, size: rng.binomial(100, 0.9, size=size) / 100,
+}
+AT_MOST = stats.binom.ppf(0.999, REPEATS, 0.05) / REPEATS
+"""What 5 % may look like in so many repeats, 999 times of 1000: .0548."""
+
+
+def test_its_weights_add_up_to_all_of_alpha():
+    spent = [1 - level(count, 0) for count in range(FIRST, 4000)]
+    assert sum(spent) < 1 and sum(spent) == pytest.approx(1, abs=1e-3)
+
+
+def test_it_is_the_interval_at_a_level_that_pays_for_all_looks():
+    differences = np.array([1.0, 1.3, 0.9, 1.2, 1.1])
+    assert interval_at(differences, 0.99) == interval(differences, 1 - 0.01 * 3 / 20)
+    few = interval_at(differences[:3], 0.99)
+    assert (few.low, few.high) == (-math.inf, math.inf) and few.mean == differences[:3].mean()
+    assert math.isnan(interval_at(differences[:0], 0.99).mean)
+
+
+def looks(differences, confidence):
+    """Whether the sequence lies under 0 (the stop of an arm), by the pairs seen; [repeat, arm, look]."""
+    counts = range(FIRST, differences.shape[-1])
+    seen = [differences[..., :count] for count in counts]
+    under = [(bounds(d, level(d.shape[-1], confidence))[1] < 0) & (np.ptp(d, -1) > 1e-6) for d in seen]
+    return np.stack(under, -1) if under else np.zeros((*differences.shape[:-1], 0), bool)
+
+
+def null_arms(noise, count, repeats=REPEATS):
+    """Differences of arms that do nothing from the control that they share; [repeat, arm, seed]."""
+    rng = np.random.default_rng(count)
+    return NOISE[noise](rng, (repeats, ARMS, count)) - NOISE[noise](rng, (repeats, 1, count))
+
+
+def family_wise(noise, count, *, early):
+    """Share of trials of null arms that call any arm better or worse; margin 0."""
+    alpha, wrong = 0.05, 0
+    for differences in np.array_split(null_arms(noise, count), 10):
+        found = (p_value(differences) <= (alpha - SPENT * early) / ARMS).any(-1)
+        if early:
+            found |= looks(differences, 1 - 2 * SPENT / ARMS).any((-1, -2))
+        wrong += int(found.sum())
+    return wrong / REPEATS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("count", [5, 8, 16])
+@pytest.mark.parametrize("noise", NOISE)
+def test_twelve_null_arms_err_at_most_5_percent_together(noise, count, early):
+    assert family_wise(noise, count, early=early) <= AT_MOST
+
+
+def through_the_engine(differences, dead=None):
+    """Verdicts by the trial's own code: [repeat][arm]; `dead` says which runs have no number, the control's first."""
+    arms = tuple(Arm(f"arm {i}") for i in range(differences.shape[1]))
+    seeds = tuple(range(differences.shape[2]))
+    plan = Plan(recipe="", source="", arms=arms, seeds=seeds, metric="m", horizon=1, early_stop=True)
+    for i, rows in enumerate(differences):
+        values = np.concatenate([np.zeros((1, len(seeds))), rows])
+        if dead is not None:
+            values[dead[i]] = math.nan
+        names = ("control", *(arm.name for arm in arms))
+        results = {
+            (name, seed): {"status": "done", "metrics": {"m": values[j, seed]}}
+            for j, name in enumerate(names)
+            for seed in seeds
+        }
+        # Both are slow, and decide nothing.
+        with mock.patch.multiple(comparison, sign_flip_p=lambda d: math.nan, _further_seeds=lambda *_: None):
+            after = {arm.name: stopped_after(plan, arm, results, len(seeds)) for arm in arms}
+            stopped = {name: count for name, count in after.items() if count is not None}
+            yield [c.verdict for c in judge(plan, arms, seeds, results, holm=True, stopped=stopped)]
+
+
+def test_the_engine_errs_where_the_simulation_says_so():
+    rng = np.random.default_rng(0)
+    differences = null_arms("normal", 8, 60)
+    differences[::2, 0] -= rng.uniform(2, 30, (30, 1))  # some arms are worse, and some of those stop
+    said = list(through_the_engine(differences))
+    stops = looks(differences, 1 - 2 * SPENT / ARMS).any(-1)
+    assert 0 < stops.sum() < 30
+    for verdicts, p, gone in zip(said, p_value(differences), stops, strict=True):
+        order = np.sort(p[~gone])
+        rejected = 0
+        while rejected < len(order) and order[rejected] <= 0.045 / (len(order) - rejected):
+            rejected += 1
+        assert verdicts.count("better") + verdicts.count("worse") == gone.sum() + rejected
+
+
+def dead_runs(count, chance, repeats=500):
+    """Share of trials that call any null arm better or worse where each run dies by `chance`."""
+    rng = np.random.default_rng(count)
+    dead = rng.random((repeats, ARMS + 1, count)) < chance
+    said = through_the_engine(null_arms("normal", count, repeats), dead)
+    return float(np.mean([any(v in ("better", "worse") for v in verdicts) for verdicts in said]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [5, 8])
+def test_null_arms_whose_runs_die_at_random_err_at_most_5_percent(count):
+    assert dead_runs(count, 0.3) <= stats.binom.ppf(0.999, 500, 0.05) / 500
+
+
+@pytest.mark.slow
+def test_real_effects_beside_null_arms_leave_the_error_where_it_is():
+    wrong = 0
+    for differences in np.array_split(null_arms("normal", 8), 10):
+        differences[:, :6] += np.array([-20, -8, -4, 4, 8, 20])[:, None]
+        stops = looks(differences, 1 - 2 * SPENT / ARMS).any(-1)
+        p = np.where(stops, np.inf, p_value(differences))
+        order, left = np.argsort(p, -1), ARMS - stops.sum(-1)
+        steps = np.maximum(left[:, None] - np.arange(ARMS), 1)
+        rejected = np.logical_and.accumulate(np.take_along_axis(p, order, -1) <= 0.045 / steps, -1)
+        wrong += int(((rejected & (order >= 6)).any(-1) | stops[:, 6:].any(-1)).sum())
+    assert wrong / REPEATS <= AT_MOST
+
+
+def mixture(differences, alpha, spread=0.05):
+    """Stops of the mixture sequence for Gaussian differences: effect in standard deviations ~ N(0, 1 / `spread`)."""
+    count = np.arange(1, differences.shape[-1] + 1)
+    total, squares = differences.cumsum(-1), (differences**2).cumsum(-1)
+    rest = 1 - total**2 / ((count + spread) * squares)
+    evidence = 0.5 * np.log(spread / (count + spread)) - count / 2 * np.log(rest)
+    return ((evidence >= -np.log(alpha)) & (total < 0))[..., FIRST - 1 : -1]
+
+
+def self_normalised(differences, alpha):
+    """The best that any exp(l S - l^2 V / 2) can do, l chosen afterwards: an upper bound of what symmetry allows."""
+    total, squares = differences.cumsum(-1), (differences**2).cumsum(-1)
+    return ((total**2 / (2 * squares) >= -np.log(alpha)) & (total < 0))[..., FIRST - 1 : -1]
+
+
+def mean_seeds(stops, count):
+    return float(np.where(stops.any(-1), stops.argmax(-1) + FIRST, count).mean())
+
+
+def stopping(effect, count, arms):
+    """Mean seeds that a normal arm runs which is worse by `effect` standard deviations of its differences."""
+    rng = np.random.default_rng(count)
+    differences = rng.normal(-effect, 1, (REPEATS, count))
+    alpha = 2 * SPENT / arms
+    return {
+        "interval": mean_seeds(looks(differences, 1 - alpha), count),
+        "mixture": mean_seeds(mixture(differences, alpha), count),
+        "self-normalised": mean_seeds(self_normalised(differences, alpha), count),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arms", [1, 4, 12])
+def test_it_saves_seeds_where_an_arm_is_clearly_worse(arms):
+    found = stopping(8, 8, arms)
+    assert found["interval"] < 6 and found["interval"] < found["mixture"] + 0.5 < found["self-normalised"]
+
+
+if __name__ == "__main__":
+    print("| noise of the arms | seeds | all runs | stopping early |\n|---|---|---|---|")
+    for noise in NOISE:
+        for count in (5, 8, 16):
+            print(f"| {noise} | {count} |", *(f"{family_wise(noise, count, early=e):.4f} |" for e in (False, True)))
+    for count in (5, 8):
+        print(f"runs die by chance .3, {count} seeds: {dead_runs(count, 0.3):.3f}")
+    print("| worse by | seeds | arms | this | mixture | self-normalised |\n|---|---|---|---|---|---|")
+    for count in (8, 16):
+        for arms in (1, 4, 12):
+            for effect in (3, 5, 8, 20):
+                cells = " | ".join(f"{seeds:.1f}" for seeds in stopping(effect, count, arms).values())
+                print(f"| {effect} sd | {count} | {arms} | {cells} |")
