@@ -15,11 +15,13 @@ def one_hot(labels, num_classes: int):
 
 
 def log_partition(logits):
-    """ln sum exp along the last axis."""
+    """ln sum exp along the last axis; NaN for a row with a NaN or +inf, or of nothing but -inf."""
     xp = namespace(logits)
     peak = xp.max(logits, axis=-1, keepdims=True)
-    safe = xp.where(xp.isfinite(peak), peak, 0.0)
-    return xp.log(xp.sum(xp.exp(logits - safe), axis=-1)) + safe[..., 0]
+    usable = xp.isfinite(peak)
+    peak = xp.where(usable, peak, 0.0)
+    total = xp.sum(xp.where(usable, xp.exp(xp.where(usable, logits - peak, 0.0)), NAN), axis=-1)
+    return xp.log(total) + peak[..., 0]
 
 
 class Marginals(NamedTuple):

@@ -42,6 +42,5 @@ INDICATOR = Indicator(
     unit="nats",
     low=0.0,
     cost="C1",
-    invariances=("shift",),
     at_initialisation="ln K minus the label entropy for zero logits",
 )

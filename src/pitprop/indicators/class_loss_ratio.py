@@ -38,6 +38,5 @@ INDICATOR = Indicator(
     unit="1",
     low=0.0,
     cost="C1",
-    invariances=("shift",),
     at_initialisation="ln K over the label entropy for zero logits, so 1 for balanced classes; more for wide ones",
 )
