@@ -21,8 +21,9 @@ Several conditions: `condition_gap={"text": ..., "class": ...}`.
 
 ## Threshold
 Anytime-valid: if at least three of four batches have a positive gap, given the past, this fires no sooner than once in
-10 000 rows. A condition without effect (a fair coin) is found in 60 to 80 rows, an exact zero in about 10. The first 100 rows
-don't count: the marginal is learned first, and a zero-initialised path has a gap of exactly 0. Both are conventions.
+10 000 rows. A condition without effect (a fair coin) is found in 60 to 80 rows, an exact zero in about 10. The first
+100 rows don't count: the marginal is learned first, and a zero-initialised path has a gap of exactly 0. Both are
+conventions.
 
 ## When it is wrong
 It sees signs, not sizes: a gap of 1e-6 in every batch is use. A condition that its neighbour mostly shares (few
