@@ -199,7 +199,7 @@ FAULTS = (
     Fault("class-collapse", "later", _all(_set("class_loss_ratio", 1.3), _set("class_entropy_ratio", 0.1)), start=40,
           within=100),
     Fault("embedding-collapse", "constant", _decay("embedding_spread", 1e-4, 20), onset_error=15),
-    Fault("embedding-collapse", "from-start", _set("embedding_spread", 1e-3), start=0),
+    Fault("embedding-collapse", "from-start", _set("embedding_spread", 1e-3), start=0, within=120),
     Fault("dimensional-collapse", "later", _times("embedding_rank", 0.02)),
     Fault("dimensional-collapse", "from-start", _set("embedding_rank", 0.03), start=0, within=120),
     Fault("teacher-collapse", "one-prototype", _all(_set("teacher_information", 0.0), _set("teacher_entropy", 0.01))),

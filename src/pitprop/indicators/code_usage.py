@@ -46,5 +46,6 @@ INDICATOR = Indicator(
     low=0.0,
     cost="C1",
     invariances=("permute-entries",),
-    at_initialisation="low where codes are drawn far from the data (few are nearest), near 1 after k-means",
+    at_initialisation="0.83 for 512 codes drawn narrowly (uniform in 1/512) and 0.92 drawn like the data, "
+    "on Gaussian data",
 )

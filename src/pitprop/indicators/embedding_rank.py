@@ -56,5 +56,5 @@ INDICATOR = Indicator(
     low=0.0,
     cost="C2",
     invariances=("scale", "permute-samples", "permute-entries", "rotate-width", "flip-sign"),
-    at_initialisation="near 1 for one random layer on independent inputs; lower for correlated inputs and with depth",
+    at_initialisation="0.8 after one random layer on independent inputs, 0.4 after 6 linear layers with ReLU",
 )

@@ -45,5 +45,6 @@ INDICATOR = Indicator(
     high=1.0,
     cost="C1",
     invariances=("scale", "permute-samples", "permute-entries", "rotate-width", "flip-sign"),
-    at_initialisation="under 1 by the common direction that every random network adds; deep ones start near 0.1",
+    at_initialisation="0.99 after one layer; 0.6 after 3 and 0.07 after 6 linear layers with ReLU in torch's default, "
+    "0.5 after 6 with He's",
 )

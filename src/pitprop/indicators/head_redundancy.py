@@ -45,5 +45,5 @@ INDICATOR = Indicator(
     high=1.0,
     cost="C1",
     invariances=("scale", "permute-samples", "permute-entries"),
-    at_initialisation="about 0: heads are drawn independently",
+    at_initialisation="within 0.05 of 0: heads are drawn independently",
 )

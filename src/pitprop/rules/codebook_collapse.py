@@ -14,8 +14,8 @@ name: `watch.log(codes=indices, num_codes=1024)`, or `codes={"vq.0": ..., "vq.1"
 ## Threshold
 Under 0.1 for 20 rows and not before row 120. n draws from K equally likely codes show K (1 - (1 - 1/K)^n) different
 ones: exact for any batch size, so small batches are not held against a large codebook. A tenth is a convention: real
-codes are not equally likely, and healthy codebooks lie at 0.3 to 0.9. The first 100 rows don't count, because random
-codebooks begin far from the data.
+codes are not equally likely, so healthy codebooks lie below 1. The first 100 rows don't count, because random codebooks
+may begin far from the data.
 
 ## When it is wrong
 A batch that is all of one kind (one image, one speaker) uses few codes by right. Codebooks that are meant to be sparse.

@@ -11,14 +11,14 @@ The constant is a perfect answer to "embed two views alike", so the loss is at i
 was given: `watch.log(embeddings=z)`, one per sample, as they enter the loss.
 
 ## Threshold
-Under 0.01 for 20 rows and not before row 40. The scale is the problem's: an isotropic batch has a standard deviation of
-1/sqrt(d) per dimension, which is a spread of 1 for every width. A hundredth is a convention, at which half types begin
-to lose the differences.
+Under 0.01 for 20 rows and not before row 120. The scale is the problem's: an isotropic batch has a standard deviation
+of 1/sqrt(d) per dimension, which is a spread of 1 for every width. A hundredth is a convention, at which half types
+begin to lose the differences.
 
 ## When it is wrong
 A common direction that later layers take off (a bias before a normalisation) hides differences that are there: give the
-embeddings as the loss sees them. A deep random network can start that low and still learn; it is reported if that takes
-more than 40 rows. Batches of views of one input are alike by right.
+embeddings as the loss sees them. Deep random networks start that low (3e-4 after 12 linear layers with ReLU in torch's
+default) and may still learn, so the first 100 rows don't count. Batches of views of one input are alike by right.
 
 ## Remedies
 Going back to before the onset. What prevents it is the objective: a stop-gradient, centring, a predictor or negatives
@@ -27,9 +27,9 @@ Going back to before the onset. What prevents it is the objective: a stop-gradie
 ## Example
 >>> from pitprop.records import RUN, Row
 >>> from pitprop.rules import detect
->>> rows = [Row(step=t, site=RUN, values={"embedding_spread": 0.7 if t < 80 else 0.002}) for t in range(120)]
+>>> rows = [Row(step=t, site=RUN, values={"embedding_spread": 0.7 if t < 120 else 0.002}) for t in range(160)]
 >>> [(f.severity, f.onset, f.detected) for f in detect(rows, rules=(EmbeddingCollapse(),))]
-[('failure', 80, 99)]
+[('failure', 120, 139)]
 
 ## References
 Chen and He, "Exploring simple siamese representation learning", arXiv 2011.10566. Catalogue, mode 21 (complete
@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, Persistence, lasting, persist, since_start
 from pitprop.rules._rule import Shelf, at
 
 
@@ -60,7 +60,7 @@ class EmbeddingCollapse:
     spread: float = 0.01
     """Spread under which all embeddings are one direction."""
     patience: int = PATIENCE
-    transient: int = TRANSIENT
+    transient: int = 100
 
     def init(self) -> Persistence:
         return Persistence()
