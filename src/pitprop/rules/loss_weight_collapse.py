@@ -22,7 +22,9 @@ hundreds of steps before the weights look different.
   coin; three of five keeps a distance to it, and is a convention.
 * Vertex: concentration over 0.9 for 20 rows, after a motion that is not 0. A convention.
 * Untrained: motion exactly 0 for 100 rows from the first. Exact; the number of rows is a convention.
-* The forecast continues the mean change of the log odds to a share of 99 %. Adam does that; plain descent slows down
+* And the odds of the part with the smallest mean loss are the highest so far: jitter around an optimum has runs of
+  aligned changes too, but gets nowhere.
+* The forecast continues the mean change of the log odds to a share of 90 %. Adam does that; plain descent slows down
   near the vertex (w ~ 1/t).
 
 ## When it is wrong
@@ -42,7 +44,7 @@ Detaching only freezes. Whether learned weights help at all is a trial against u
 ...     return Row(step=t, site=RUN, values=moved)
 >>> [found] = detect([row(t) for t in range(60)], rules=(LossWeightCollapse(),))
 >>> found.severity, found.detected, round(found.evidence["vertex_at_step"])
-('warning', 27, 2998)
+('warning', 27, 1799)
 
 ## References
 Mei et al., "On the global convergence rates of softmax policy gradient methods", arXiv 2005.06392. Derivations T1 and
@@ -68,12 +70,12 @@ from pitprop.rules._online import (
 )
 from pitprop.rules._rule import Shelf, at
 
-ARRIVED = math.log(99)
-"""Log odds of a share of 99 %."""
+ARRIVED = math.log(9)
+"""Log odds of a share of 90 %; further on, plain descent and Adam slow down alike."""
 
 
 class State(NamedTuple):
-    """Evidence for the direction, persistence at the vertex and of no motion, and where the vertex' odds began."""
+    """Evidence for the direction, persistence at the vertex and of no motion, and the vertex' first and highest odds."""
 
     towards: Evidence
     at_vertex: Persistence
@@ -81,6 +83,7 @@ class State(NamedTuple):
     vertex: float
     first_step: int
     first_odds: float
+    highest: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +113,7 @@ class LossWeightCollapse:
     """Rows without any motion after which nothing seems to train the weights."""
 
     def init(self) -> State:
-        return State(Evidence(), Persistence(), Persistence(), NAN, -1, NAN)
+        return State(Evidence(), Persistence(), Persistence(), NAN, -1, NAN, NAN)
 
     def update(self, state: State, row: Row) -> tuple[State, Finding | None]:
         alignment, concentration, odds, vertex, motion = (row.values.get(name, math.nan) for name in self.reads)
@@ -122,18 +125,21 @@ class LossWeightCollapse:
             there = concentration > self.concentrated and motion != 0
             state = state._replace(at_vertex=persist(state.at_vertex, row.step, there))
         if math.isfinite(odds) and vertex != state.vertex:  # another part's odds are another series
-            state = state._replace(vertex=vertex, first_step=row.step, first_odds=odds)
+            state = state._replace(vertex=vertex, first_step=row.step, first_odds=odds, highest=odds)
+        record = not odds < state.highest  # unknown odds are no objection
+        if math.isfinite(odds):
+            state = state._replace(highest=max(state.highest, odds))
         evidence = {k: row.values[k] for k in self.reads if k in row.values}
         severity: Severity = self.severity
         if lasting(state.at_vertex, self.patience, TRANSIENT):
             onset, seen = state.at_vertex.onset, "one part has nearly all the weight"
             meaning = "the other losses are no longer trained"
-        elif state.towards.log_sum >= math.log(RUN_LENGTH):
+        elif record and state.towards.log_sum >= math.log(RUN_LENGTH):
             severity, onset = "warning", state.towards.onset
             arrival = _arrival(state, row.step, odds)
             evidence |= {"log_evidence": state.towards.log_sum, "vertex_at_step": arrival}
             seen = "the weights move towards the small losses in most steps"
-            part = "" if math.isnan(vertex) else f"part {vertex:.0f} has 99 % "
+            part = "" if math.isnan(vertex) else f"part {vertex:.0f} has 90 % "
             meaning = "descent on a weighted sum ends with all weight on the smallest"
             if not math.isnan(arrival):
                 meaning = f"at this rate {part}at about step {arrival:.0f}"
@@ -155,7 +161,7 @@ class LossWeightCollapse:
 
 
 def _arrival(state: State, step: int, odds: float) -> float:
-    """Step at which the vertex has a share of 99 %, at the mean rate so far; NaN where it does not get nearer."""
+    """Step at which the vertex has a share of 90 %, at the mean rate so far; NaN where it does not get nearer."""
     if not (math.isfinite(odds) and step > state.first_step and odds > state.first_odds):
         return NAN
     return step + (ARRIVED - odds) * (step - state.first_step) / (odds - state.first_odds)
