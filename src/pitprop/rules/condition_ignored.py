@@ -28,7 +28,9 @@ conventions.
 ## When it is wrong
 It sees signs, not sizes: a gap of 1e-6 in every batch is use. A condition that its neighbour mostly shares (few
 classes, sorted batches) rarely changes when it is rolled. Contexts that are learned after more than 100 rows get the
-warning first; it is about the run so far.
+warning first; it is about the run so far. Measured: no alarm on 200 healthy AR(1) series of 3000 rows. In tiny
+trainings (3 seeds each) wrongly paired conditions were warned about, and a zero-initialised path that wakes up was left
+alone.
 
 ## Remedies
 `ShuffleCondition` settles it as a trial, on held-out data and several seeds. Then a larger step size for the

@@ -21,7 +21,7 @@ width), at the run or the site that was given: `watch.log(embeddings=z)`; `embed
 ## When it is wrong
 Supervised classifiers end with one direction per class, by right (neural collapse): log what a self-supervised loss
 sees. Data with few directions have embeddings with few. A batch smaller than the width bounds the rank, and is allowed
-for.
+for. Measured: no alarm on 200 healthy AR(1) series of 3000 rows.
 
 ## Remedies
 Decorrelating objectives (VICReg, Barlow Twins) or a deeper projector by a knob; weaker augmentation. Whether it costs

@@ -22,7 +22,8 @@ Conflict in every batch is found in about 30 rows.
 
 ## When it is wrong
 Where a sum of losses has converged, their gradients are opposite by necessity: they add up to zero. So it means the
-more, the earlier it comes. Large and small gradients count alike.
+more, the earlier it comes. Large and small gradients count alike. Measured: no alarm on 200 healthy AR(1) series of
+3000 rows. In tiny trainings (3 seeds each) opposed targets were found, and equal ones left alone.
 
 ## Remedies
 Whether one of the losses is better off alone is settled by a trial of its weight (`Knob`); projecting conflicting
