@@ -76,6 +76,12 @@ def test_large_tables_are_thinned():
     assert found["load_entropy", RUN] == pytest.approx(1.0)
 
 
+def test_what_was_not_at_hand_is_left_out_with_what_describes_it():
+    assert Feeds().take({"outputs": None, "targets": torch.ones(3), "logits": None, "labels": torch.ones(3)}) == []
+    [(_, _, parts)] = Feeds().take({"logits": torch.ones(3, 2), "labels": None})
+    assert set(parts) == {"logits"}
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [

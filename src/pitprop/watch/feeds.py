@@ -114,6 +114,14 @@ def _weights(weights: Tensor, losses: Tensor, before: Weighed | None) -> tuple[M
     return found, Weighed(first, w, total)
 
 
+def _same(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    return [shape]
+
+
+def _without_classes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    return [shape[:-1], (*shape[:1], *shape[2:])]
+
+
 @dataclass(frozen=True)
 class Feed:
     """Arguments of `watch.log` that are measured together."""
@@ -125,19 +133,19 @@ class Feed:
     measure: Callable[..., Any]
     needs: tuple[str, ...] = ()
     may: tuple[str, ...] = ()
-    like: str = "nothing"
-    """Which of the others has the shape of the first: `same` or `labels`."""
+    shape: Callable[[tuple[int, ...]], list[tuple[int, ...]]] | None = None
+    """Shapes that the others may have, by that of the first; any where absent."""
 
 
 FEEDS = (
     Feed("outputs", 1, _outputs, may=("targets",)),
-    Feed("logits", 2, _logits, may=("labels",), like="labels"),
+    Feed("logits", 2, _logits, may=("labels",), shape=_without_classes),
     Feed("embeddings", 2, _embeddings),
     Feed("codes", 0, _codes, needs=("num_codes",)),
-    Feed("latent_mean", 2, _latents, may=("latent_log_variance",), like="same"),
+    Feed("latent_mean", 2, _latents, may=("latent_log_variance",), shape=_same),
     Feed("teacher", 2, _teacher),
     Feed("routing", 2, _routing),
-    Feed("weights", 1, _weights, needs=("losses",), like="same"),
+    Feed("weights", 1, _weights, needs=("losses",), shape=_same),
 )
 """Every array that `watch.log` takes."""
 
@@ -155,15 +163,17 @@ class Feeds:
     def take(self, given: dict[str, Any]) -> list[tuple[Feed, str, dict[str, Any]]]:
         """Remove array arguments from `given`: `(feed, site, arguments)` for each place.
 
+        An array that is None was not at hand on this step; what describes it is then left out as well.
+
         Raises:
             PitpropError: Something else than tensors, one without its companion, or shapes that do not fit.
         """
-        given_arrays = {name: given.pop(name) for name in list(given) if name in ARGUMENTS}
+        fed = {name: given.pop(name) for name in list(given) if name in ARGUMENTS}
         taken = []
         for feed in FEEDS:
             names = (feed.name, *feed.needs, *feed.may)
-            here = {name: given_arrays[name] for name in names if name in given_arrays}
-            if not here:
+            here = {name: fed[name] for name in names if fed.get(name) is not None}
+            if not here or (feed.name in fed and feed.name not in here):
                 continue
             lacking = [name for name in (feed.name, *feed.needs) if name not in here]
             if lacking:
@@ -216,16 +226,13 @@ def _check(feed: Feed, parts: Mapping[str, Any]) -> None:
                 do=f"Pass one tensor, e.g. `{name}={hint}`.",
                 read=PAGE,
             )
-    array = parts[feed.name]
-    shapes = {n: tuple(part.shape) for n, part in parts.items() if isinstance(part, Tensor) and n != feed.name}
-    fits = {"nothing": [*shapes.values()], "same": [tuple(array.shape)]}.get(
-        feed.like, [tuple(array.shape[:-1]), (*array.shape[:1], *array.shape[2:])]
-    )
-    odd = [name for name, shape in shapes.items() if shape not in fits]
-    if array.dim() < feed.axes or odd:
-        others = "".join(f" and `{name}` of shape {shapes[name]}" for name in odd)
+    shape = tuple(parts[feed.name].shape)
+    others = {name: tuple(part.shape) for name, part in parts.items() if isinstance(part, Tensor) and name != feed.name}
+    odd = [] if feed.shape is None else [name for name, other in others.items() if other not in feed.shape(shape)]
+    if len(shape) < feed.axes or odd:
         raise PitpropError(
-            f"`watch.log` got `{feed.name}` of shape {tuple(array.shape)}{others}",
+            f"`watch.log` got `{feed.name}` of shape {shape}"
+            + "".join(f" and `{name}` of shape {others[name]}" for name in odd),
             means="The shapes don't fit what is measured of them.",
             do=f"See the table of what `log` takes for the axes of `{feed.name}`.",
             read=PAGE,

@@ -128,8 +128,8 @@ class Watch:
             )
         with self._working():
             given |= {"loss": loss, "outputs": outputs, "targets": targets}
-            given = {name: value for name, value in given.items() if value is not None}
             arrays = self._edge.feeds.take(given)
+            given = {name: value for name, value in given.items() if value is not None}
             placed = at_sites(given)
             check_names(given, {site for _, site in placed} | {site for _, site, _ in arrays})
             numbers = {key: self._edge.number(key[0], value) for key, value in placed.items()}
