@@ -205,3 +205,86 @@ def test_gradient_conflict(sign, found):
         conflict = loss_conflict((out - 2).square().mean(), (out - 2 * sign).square().mean(), model)
         trace.log(gradient_cosine=float(conflict))
     assert [f.severity for f in trace.findings("gradient-conflict")] == found
+
+
+def teach(temperature, steps=160):
+    """A student learns the centred targets of its own average, on data with eight clusters."""
+    student = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 16))
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    optimizer = torch.optim.Adam(student.parameters(), 3e-3)
+    clusters, centre, trace = 2 * torch.randn(8, 10), torch.zeros(16), Trace()
+    for _ in range(steps):
+        x = clusters[torch.randint(0, 8, (128,))] + 0.5 * torch.randn(128, 10)
+        a, b = (x + 0.2 * torch.randn_like(x) for _ in range(2))
+        out = teacher(a)
+        targets = ((out - centre) / temperature).softmax(-1)
+        centre = 0.9 * centre + 0.1 * out.mean(0)
+        trace.log(teacher=targets)
+        loss = -(targets * (student(b) / 0.1).log_softmax(-1)).sum(-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
+            old.data.lerp_(new.data, 0.1)
+    return trace
+
+
+def test_teacher_that_is_not_sharpened_collapses_to_uniform():
+    [finding] = teach(temperature=1.0).findings("teacher-collapse")
+    assert finding.severity == "failure" and "uniform" in finding.message
+
+
+def test_sharpened_and_centred_teacher_is_fine():
+    assert teach(temperature=0.04).findings("teacher-collapse") == []
+
+
+def quantise(codebook, steps=150):
+    """A VQ autoencoder with a straight-through gradient."""
+    encoder, decoder, codebook = nn.Linear(10, 4), nn.Linear(4, 10), nn.Parameter(codebook)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters(), codebook], 3e-3)
+    trace = Trace()
+    for _ in range(steps):
+        x = torch.randn(256, 10)
+        z = encoder(x)
+        codes = torch.cdist(z, codebook).argmin(1)
+        q = codebook[codes]
+        trace.log(codes=codes, num_codes=len(codebook))
+        loss = F.mse_loss(decoder(z + (q - z).detach()), x) + F.mse_loss(q, z.detach()) + F.mse_loss(z, q.detach()) / 4
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return trace
+
+
+def test_codebook_far_from_the_data_collapses():
+    """The nearest code of all wins, learns, and stays the nearest."""
+    [finding] = quantise(0.01 * torch.randn(64, 4) + 3.0).findings("codebook-collapse")
+    assert finding.severity == "warning"
+
+
+def test_codebook_among_the_data_is_fine():
+    assert quantise(torch.randn(64, 4)).findings("codebook-collapse") == []
+
+
+def route(bias, steps=80):
+    """Top-1 experts with a balance loss; the first expert is preferred by `bias` at the start."""
+    gate, experts, true = nn.Linear(10, 8), nn.Parameter(0.1 * torch.randn(8, 10, 4)), torch.randn(10, 4)
+    gate.bias.data[0] += bias
+    optimizer = torch.optim.Adam([*gate.parameters(), experts], 1e-2)
+    trace = Trace()
+    for _ in range(steps):
+        x = torch.randn(256, 10)
+        p = gate(x).softmax(-1)
+        chosen = F.one_hot(p.argmax(-1), 8).float()
+        trace.log(routing=chosen)
+        loss = F.mse_loss(torch.einsum("nd,edo,ne->no", x, experts, chosen * p), x @ true)
+        loss = loss + (0.0 if bias else 8.0) * (chosen.mean(0) * p.mean(0)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return trace
+
+
+@pytest.mark.parametrize(("bias", "found"), [(3.0, ["warning"]), (0.0, [])])
+def test_router_that_prefers_one_expert_and_one_that_is_balanced(bias, found):
+    assert [f.severity for f in route(bias).findings("router-collapse")] == found

@@ -42,6 +42,6 @@ INDICATOR = Indicator(
     low=0.0,
     cost="C1",
     invariances=("scale", "permute-samples", "permute-entries"),
-    at_initialisation="0.03 to 1.5 for a random linear router, top 2 of 4 to 64 experts; "
+    at_initialisation="0.03 to 1.5 for a random linear router of width 128, top 2 of 4 to 64 experts; "
     "exactly 0 for a zero-initialised one",
 )

@@ -38,6 +38,6 @@ INDICATOR = Indicator(
     high=1.0,
     cost="C1",
     invariances=("scale", "permute-samples", "permute-entries"),
-    at_initialisation="over 0.99 for a random linear router, top 2 of 4 to 64 experts; "
+    at_initialisation="over 0.99 for a random linear router of width 128, top 2 of 4 to 64 experts; "
     "exactly 1 for a zero-initialised one",
 )

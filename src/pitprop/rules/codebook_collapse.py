@@ -19,7 +19,8 @@ may begin far from the data.
 
 ## When it is wrong
 A batch that is all of one kind (one image, one speaker) uses few codes by right. Codebooks that are meant to be sparse.
-A codebook whose batches use other codes in turn is not seen to be healthy.
+A codebook whose batches use other codes in turn is not seen to be healthy. In tiny trainings (3 seeds each) a codebook
+far from the data was found, and one among the data left alone.
 
 ## Remedies
 Restarting dead codes on data, initialising by k-means, a smaller or normalised codebook: by a knob of the recipe.
