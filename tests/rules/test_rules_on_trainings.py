@@ -1,5 +1,7 @@
 """Rules of the catalogue on real, tiny trainings: each with its fault and without, on three seeds."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
