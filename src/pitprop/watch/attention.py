@@ -68,6 +68,8 @@ def from_qk(
         mask = mask.reshape(-1, *mask.shape[-3:])[:BATCH]
     call = {"scale": scale, "mask": mask, "is_causal": is_causal}
     blocks = list(logit_blocks("attention", q, k, rows=ROWS, **call))
+    if not blocks:  # no queries or no keys
+        return Measured({}, None)
     logits, visible = (torch.cat([block[part] for block in blocks], dim=-2) for part in (0, 1))
     hidden = ~visible
     # A row that sees nothing has no weights: zeros, not the NaN that a softmax of -inf gives.
