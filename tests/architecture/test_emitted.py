@@ -7,7 +7,7 @@ import pitprop
 from pitprop.rules import RULES
 from pitprop.trace import Reader
 
-GIVEN_BY_THE_USER = {"loss", "loss_floor"}
+GIVEN_BY_THE_USER = {"loss", "loss_floor", "condition_gap", "ablation_gap", "gradient_cosine", "steps_to_fit"}
 
 
 class Tiny(nn.Module):
@@ -34,7 +34,11 @@ def test_what_rules_read_is_what_a_watch_emits(tmp_path):
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            watch.log(loss=loss, loss_floor=1.0, outputs=outputs.mean(1), targets=x.mean(1))
+            table = outputs.mean(1).exp()
+            watch.log(loss=loss, outputs=outputs.mean(1), targets=x.mean(1), logits=table, labels=torch.arange(8))
+            watch.log(embeddings=table, codes=torch.arange(8), num_codes=8, teacher=table, routing=table)
+            watch.log(latent_mean=table, latent_log_variance=table, weights=table[0], losses=table[1])
+            watch.log(**dict.fromkeys(GIVEN_BY_THE_USER - {"loss"}, 1.0))
     with Reader(tmp_path / "run") as trace:
         emitted = set(trace.indicators())
     assert GIVEN_BY_THE_USER <= emitted

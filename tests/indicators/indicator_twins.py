@@ -9,6 +9,7 @@ from itertools import combinations, pairwise
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.integrate
 import torch
 
 FRAMEWORKS: dict[str, Callable] = {"numpy": np.asarray, "torch": torch.asarray, "jax": jnp.asarray}
@@ -105,6 +106,103 @@ def wasserstein_distance(a, b):
     return sum((right - left) * abs((a <= left).mean() - (b <= left).mean()) for left, right in pairwise(grid))
 
 
+def _marginals(logits, labels):
+    """Shares of the labels, of the answers and of the mean softmax, and the cross-entropy, sample by sample."""
+    kept = [(softmax(x), int(y)) for x, y in zip(logits, labels, strict=True) if y >= 0]
+    classes = range(logits.shape[-1])
+    true = np.array([np.mean([y == c for _, y in kept]) for c in classes])
+    answers = np.array([np.mean([max(classes, key=p.__getitem__) == c for p, _ in kept]) for c in classes])
+    predicted = np.mean([p for p, _ in kept], axis=0)
+    return true, answers, predicted, np.mean([-math.log(p[y]) for p, y in kept])
+
+
+def class_entropy_ratio(logits, labels):
+    true, answers, *_ = _marginals(logits, labels)
+    return entropy(answers) / entropy(true)
+
+
+def class_loss_ratio(logits, labels):
+    true, _, _, loss = _marginals(logits, labels)
+    return loss / entropy(true)
+
+
+def class_divergence(logits, labels):
+    true, _, predicted, _ = _marginals(logits, labels)
+    return sum(p * math.log(p / q) for p, q in zip(true, predicted, strict=True) if p)
+
+
+def certain_share(logits, resolution):
+    return np.mean([sum(sorted(math.exp(s - max(row)) for s in row)[:-1]) <= resolution for row in logits])
+
+
+def logit_rounding(logits):
+    return np.mean([abs(math.log(sum(math.exp(s) for s in row))) for row in logits]) * 2.0**-24
+
+
+def embedding_spread(z):
+    u = [row / np.linalg.norm(row) for row in z]
+    return math.sqrt(1 - np.linalg.norm(np.mean(u, axis=0)) ** 2)
+
+
+def embedding_rank(z):
+    samples, width = len(z) - 1, z.shape[-1]
+    g = min(samples, width) / max(samples, width)
+    low, high = (1 - math.sqrt(g)) ** 2, (1 + math.sqrt(g)) ** 2
+
+    def mean(function):
+        def density(x):
+            return math.sqrt((high - x) * (x - low)) / (2 * math.pi * g * x) * function(math.sqrt(x))
+
+        return scipy.integrate.quad(density, low, high, limit=200)[0]
+
+    first = mean(lambda s: s)
+    noise = min(samples, width) * first * math.exp(-mean(lambda s: s * math.log(s)) / first)
+    return effective_rank(z - z.mean(0)) / noise
+
+
+def code_usage(codes, num_codes):
+    return len(set(codes.tolist())) / sum(1 - (1 - 1 / num_codes) ** len(codes) for _ in range(num_codes))
+
+
+def latent_kl(mean, log_variance):
+    return np.mean([
+        sum((m * m + math.exp(v) - 1 - v) / 2 for m, v in zip(*row, strict=True))
+        for row in zip(mean, log_variance, strict=True)
+    ])  # fmt: skip
+
+
+def teacher_information(p):
+    """As a mutual information, from the joint distribution of sample and class."""
+    joint = np.array([row / row.sum() for row in p]) / len(p)
+    independent = np.outer(joint.sum(1), joint.sum(0))
+    pairs = zip(joint.ravel(), independent.ravel(), strict=True)
+    return sum(j * math.log(j / i) for j, i in pairs if j) / math.log(min(p.shape))
+
+
+def load_chi_squared(w):
+    load = sum(row / row.sum() for row in w)
+    fair = len(w) / len(load)
+    return sum((x - fair) ** 2 / fair for x in load) / (len(load) - 1)
+
+
+def loss_weight_alignment(before, after, losses):
+    return -np.corrcoef(after / after.sum() - before / before.sum(), losses)[0, 1]
+
+
+def attention_sink(weights):
+    fair = 1 / weights.shape[-1]
+    return np.mean([(row[0] / row.sum() - fair) / (1 - fair) for row in weights])
+
+
+def attention_logit_peak(logits):
+    return max((max(row) - np.mean(row)) / (2 * math.log(len(row))) for row in logits)
+
+
+def head_redundancy(weights):
+    heads = [head - head.mean(axis=-1, keepdims=True) for head in weights]
+    return np.mean([(a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b) for a, b in combinations(heads, 2)])
+
+
 def _normal(*shapes):
     return lambda rng: tuple(rng.normal(size=shape) for shape in shapes)
 
@@ -118,7 +216,37 @@ def _with_repeats(rng):
     return (rows[[0, 1, 2, 1, 3, 4, 5, 5, 1]],)
 
 
+def _classified(rng):
+    return rng.normal(size=(9, 4)), np.append(rng.integers(0, 4, size=7), [-1, 0]).astype(float)
+
+
 TWINS: dict[str, Twin] = {
+    "activation_peak": Twin(_normal((5, 7)), lambda x: abs(x).max() / sorted(abs(x).ravel())[17]),
+    "attention_logit_peak": Twin(_normal((5, 7)), attention_logit_peak),
+    "attention_sink": Twin(_positive((5, 7)), attention_sink),
+    "certain_share": Twin(lambda rng: (9 * rng.normal(size=(9, 4)),), certain_share, kwargs=(("resolution", 1e-3),)),
+    "class_divergence": Twin(_classified, class_divergence),
+    "class_entropy_ratio": Twin(_classified, class_entropy_ratio),
+    "class_loss_ratio": Twin(_classified, class_loss_ratio),
+    "code_usage": Twin(lambda rng: (rng.integers(0, 6, size=9).astype(float),), code_usage, kwargs=(("num_codes", 6),)),
+    "embedding_rank": Twin(_normal((9, 5)), embedding_rank),
+    "embedding_spread": Twin(lambda rng: (rng.normal(size=(9, 5)) + 1,), embedding_spread),
+    "gradient_cosine": Twin(_normal((7,), (7,)), lambda a, b: a @ b / np.linalg.norm(a) / np.linalg.norm(b)),
+    "head_redundancy": Twin(_positive((3, 5, 7)), head_redundancy),
+    "latent_active_share": Twin(
+        lambda rng: (rng.normal(size=(9, 5)) * [1, 0.05, 1, 0.02, 1],), lambda m: np.mean(m.var(axis=0) > 0.01)
+    ),
+    "latent_kl": Twin(_normal((9, 5), (9, 5)), latent_kl),
+    "load_chi_squared": Twin(_positive((9, 4)), load_chi_squared),
+    "load_entropy": Twin(
+        _positive((9, 4)), lambda w: entropy(np.mean([row / row.sum() for row in w], axis=0)) / math.log(w.shape[-1])
+    ),
+    "logit_rounding": Twin(_normal((9, 4)), logit_rounding),
+    "loss_weight_alignment": Twin(_positive((6,), (6,), (6,)), loss_weight_alignment),
+    "teacher_entropy": Twin(
+        _positive((9, 4)), lambda p: np.mean([entropy(row / row.sum()) / math.log(len(row)) for row in p])
+    ),
+    "teacher_information": Twin(_positive((9, 4)), teacher_information),
     "attention_entropy": Twin(_positive((5, 7)), attention_entropy),
     "attention_entropy_qk": Twin(_normal((4, 6, 8), (2, 9, 8)), attention_entropy_qk),
     "attention_logit_scale": Twin(_normal((4, 6, 8), (2, 9, 8)), attention_logit_scale),

@@ -22,6 +22,33 @@ ROWS, LONG = (4, 3), (2, 5, 8)
 
 # name -> (shapes, value for arguments that are all one half, value for ... without entries, value for one member)
 EDGES = {
+    "activation_peak": ([ROWS], 1.0, [(3, 0)], NAN, [(1, 1)], 1.0),
+    "attention_logit_peak": ([ROWS], 0.0, [(3, 0)], NAN, [(4, 1)], NAN),
+    "attention_sink": ([ROWS], 0.0, [(3, 0)], NAN, [(4, 1)], NAN),
+    "certain_share": ([ROWS], 0.0, [(0, 3)], NAN, [(4, 1)], 1.0),
+    "class_divergence": ([ROWS, (4,)], NAN, [(0, 3), (0,)], NAN, [(1, 1), (1,)], NAN),  # a half is no class
+    "class_entropy_ratio": ([ROWS, (4,)], NAN, [(0, 3), (0,)], NAN, [(1, 1), (1,)], NAN),
+    "class_loss_ratio": ([ROWS, (4,)], NAN, [(0, 3), (0,)], NAN, [(1, 1), (1,)], NAN),
+    "code_usage": ([(4,)], 0.0, [(0,)], NAN, [(1,)], 0.0),  # likewise
+    "embedding_rank": ([ROWS], NAN, [(0, 3)], NAN, [(1, 3)], NAN),
+    "embedding_spread": ([ROWS], 0.0, [(0, 3)], NAN, [(1, 3)], NAN),
+    "gradient_cosine": ([(4,), (4,)], 1.0, [(0,), (0,)], NAN, [(1,), (1,)], 1.0),
+    "head_redundancy": ([LONG], NAN, [(2, 5, 0)], NAN, [(1, 5, 8)], NAN),
+    "latent_active_share": ([ROWS], 0.0, [(0, 3)], NAN, [(1, 3)], NAN),
+    "latent_kl": (
+        [ROWS, ROWS],
+        1.5 * (0.25 + math.exp(0.5) - 1.5),
+        [(0, 3), (0, 3)],
+        NAN,
+        [(1, 1), (1, 1)],
+        0.5 * (0.25 + math.exp(0.5) - 1.5),
+    ),
+    "load_chi_squared": ([ROWS], 0.0, [(0, 3)], NAN, [(4, 1)], NAN),
+    "load_entropy": ([ROWS], 1.0, [(0, 3)], NAN, [(4, 1)], NAN),
+    "logit_rounding": ([ROWS], (0.5 + math.log(3)) * 2.0**-24, [(0, 3)], NAN, [(1, 1)], 0.5 * 2.0**-24),
+    "loss_weight_alignment": ([(4,), (4,), (4,)], NAN, [(0,), (0,), (0,)], NAN, [(1,), (1,), (1,)], NAN),
+    "teacher_entropy": ([ROWS], 1.0, [(0, 3)], NAN, [(4, 1)], NAN),
+    "teacher_information": ([ROWS], 0.0, [(0, 3)], NAN, [(1, 3)], NAN),
     "attention_entropy": ([ROWS], 1.0, [(3, 0)], NAN, [(4, 1)], NAN),
     "attention_entropy_qk": ([LONG, LONG], 1.0, [(2, 5, 8), (2, 0, 8)], NAN, [(2, 5, 8), (2, 1, 8)], NAN),
     "attention_logit_scale": ([LONG, LONG], 0.0, [(2, 0, 8), (2, 5, 8)], NAN, [(2, 5, 8), (2, 1, 8)], NAN),

@@ -25,10 +25,38 @@ HEALTHY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "branch_ratio": lambda z: 0.5 * np.exp(0.2 * z),
     "output_uniqueness": lambda z: np.clip(0.96 + 0.01 * z, 0, 1),
     "output_spread": lambda z: 0.8 * np.exp(0.1 * z),
+    "attention_sink": lambda z: np.clip(0.1 + 0.03 * z, -1, 1),
+    "activation_peak": lambda z: 8 * np.exp(0.2 * z),
+    "attention_logit_peak": lambda z: 0.3 * np.exp(0.1 * z),
+    "head_redundancy": lambda z: np.clip(0.1 + 0.05 * z, -1, 1),
+    "certain_share": lambda z: np.clip(0.05 + 0.02 * z, 0, 1),
+    "logit_rounding": lambda z: 0.03 * np.exp(0.1 * z),
+    "class_loss_ratio": lambda z: 0.5 * np.exp(0.1 * z),
+    "class_entropy_ratio": lambda z: np.clip(0.95 + 0.02 * z, 0, None),
+    "class_divergence": lambda z: 0.02 * np.exp(0.3 * z),
+    "condition_gap": lambda z: 0.2 * np.exp(0.3 * z),
+    "ablation_gap": lambda z: 0.05 * np.exp(0.3 * z),
+    "gradient_cosine": lambda z: np.clip(0.5 + 0.08 * z, -1, 1),
+    "embedding_spread": lambda z: np.clip(0.7 + 0.04 * z, 0, 1),
+    "embedding_rank": lambda z: 0.5 * np.exp(0.1 * z),
+    "latent_kl": lambda z: 12 * np.exp(0.2 * z),
+    "latent_active_share": lambda z: np.clip(0.8 + 0.03 * z, 0, 1),
+    "code_usage": lambda z: 0.5 * np.exp(0.1 * z),
+    "teacher_information": lambda z: np.clip(0.3 * np.exp(0.1 * z), 0, 1),
+    "teacher_entropy": lambda z: np.clip(0.3 + 0.03 * z, 0, 1),
+    "load_entropy": lambda z: np.clip(0.9 + 0.02 * z, 0, 1),
+    "load_chi_squared": lambda z: 5 * np.exp(0.3 * z),
+    "steps_to_fit": lambda z: 40 * np.exp(0.1 * z),
+    # Weights that wander around an interior optimum: what is aligned is their change, the difference of the wander.
+    "loss_weight_alignment": lambda z: np.clip(2 * np.diff(z, prepend=0.0), -1, 1),
+    "loss_weight_concentration": lambda z: np.clip(0.1 + 0.02 * z, 0, 1),
+    "loss_weight_odds": lambda z: -1.4 + 0.05 * z,
+    "loss_weight_vertex": np.zeros_like,
+    "loss_weight_motion": lambda z: 0.02 * np.exp(0.3 * z),
 }
 """Indicator -> what a healthy model gives for a standard normal wander z."""
 
-UNITS = ("loss", "loss_floor", "gradient_norm")
+UNITS = ("loss", "loss_floor", "gradient_norm", "steps_to_fit")
 """Indicators with a unit that the user's loss sets; the others are pure numbers."""
 
 
@@ -86,6 +114,11 @@ def _set(name: str, value: float) -> Callable[[Series, np.ndarray], None]:
 
 def _times(name: str, factor: float) -> Callable[[Series, np.ndarray], None]:
     return lambda series, rows: series[name].__setitem__(rows, series[name][rows] * factor)
+
+
+def _coin(name: str) -> Callable[[Series, np.ndarray], None]:
+    """Every other batch is better without: no effect at all."""
+    return lambda series, rows: series[name].__setitem__(rows, np.where(rows % 2, 0.1, -0.1))
 
 
 def _keep(*names: str) -> Callable[[Series, np.ndarray], None]:
@@ -154,6 +187,45 @@ FAULTS = (
     Fault("attention-uniformity", "later", _set("attention_entropy", 1.0)),
     Fault("attention-concentration", "logits", _times("attention_logit_scale", 10.0)),
     Fault("attention-concentration", "entropy", _all(_keep("attention_entropy"), _times("attention_entropy", 0.1))),
+    Fault("attention-sink", "sink", _set("attention_sink", 0.8)),
+    Fault("attention-sink", "massive", _all(_keep("activation_peak"), _set("activation_peak", 5e3)), start=0),
+    Fault("attention-logit-growth", "grows", _decay("attention_logit_peak", 20.0, 150), within=150, onset_error=60),
+    Fault("attention-head-redundancy", "copies", _set("head_redundancy", 0.98)),
+    Fault("softmax-saturation", "certain", _set("certain_share", 0.9)),
+    Fault("softmax-saturation", "certain-from-start", _set("certain_share", 0.9), start=0),
+    Fault("softmax-saturation", "drift", _decay("logit_rounding", 100.0, 40), within=80, onset_error=40),
+    Fault("class-collapse", "from-start", _all(_set("class_loss_ratio", 1.01), _set("class_entropy_ratio", 0.0)),
+          start=0, within=100),
+    Fault("class-collapse", "later", _all(_set("class_loss_ratio", 1.3), _set("class_entropy_ratio", 0.1)), start=40,
+          within=100),
+    Fault("embedding-collapse", "constant", _decay("embedding_spread", 1e-4, 20), onset_error=15),
+    Fault("embedding-collapse", "from-start", _set("embedding_spread", 1e-3), start=0, within=120),
+    Fault("dimensional-collapse", "later", _times("embedding_rank", 0.02)),
+    Fault("dimensional-collapse", "from-start", _set("embedding_rank", 0.03), start=0, within=120),
+    Fault("teacher-collapse", "one-prototype", _all(_set("teacher_information", 0.0), _set("teacher_entropy", 0.01))),
+    Fault("teacher-collapse", "uniform", _all(_set("teacher_information", 1e-4), _set("teacher_entropy", 1.0)), start=0,
+          within=120),
+    Fault("posterior-collapse", "kl", _set("latent_kl", 0.05)),
+    Fault("posterior-collapse", "kl-from-start", _set("latent_kl", 0.05), start=0, within=120),
+    Fault("posterior-collapse", "no-active", _all(_keep("latent_active_share"), _set("latent_active_share", 0.0))),
+    Fault("posterior-collapse", "half-active", _times("latent_active_share", 0.3)),
+    Fault("codebook-collapse", "later", _set("code_usage", 0.03)),
+    Fault("codebook-collapse", "from-start", _set("code_usage", 0.03), start=0, within=120),
+    Fault("router-collapse", "one-expert", _all(_set("load_entropy", 0.05), _set("load_chi_squared", 400.0))),
+    Fault("condition-ignored", "coin", _coin("condition_gap"), within=120),
+    Fault("condition-ignored", "coin-from-start", _coin("condition_gap"), start=0, within=220),
+    Fault("condition-ignored", "exactly-nothing", _set("condition_gap", 0.0)),
+    Fault("branch-laziness", "coin", _coin("ablation_gap"), within=120),
+    Fault("branch-laziness", "from-start", _set("ablation_gap", -1e-3), start=0, within=120),
+    Fault("gradient-conflict", "opposed", _set("gradient_cosine", -0.4)),
+    Fault("plasticity-loss", "slow", _times("steps_to_fit", 3.0), within=10),
+    Fault("plasticity-loss", "never", _set("steps_to_fit", np.inf), within=5),
+    Fault("loss-weight-collapse", "direction", _all(_set("loss_weight_alignment", 0.8),
+          _approach("loss_weight_odds", 3.0, 0.98)), onset_error=25),
+    Fault("loss-weight-collapse", "vertex", _all(_keep("loss_weight_concentration", "loss_weight_motion"),
+          _set("loss_weight_concentration", 0.99), _set("loss_weight_motion", 0.8))),
+    Fault("loss-weight-collapse", "untrained", _all(_keep("loss_weight_motion"), _set("loss_weight_motion", 0.0)),
+          start=0, within=100),
 )  # fmt: skip
 
 

@@ -219,6 +219,31 @@ def test_whitelist_of_the_frightening_but_fine():
             "loss_floor": np.full(200, 2.303),
         },
         "loss scaler searching": {"gradient_norm": np.where(t < 16, np.inf, 1.0)},
+        "transient all-background": {
+            "class_entropy_ratio": np.where(t < 60, 0.0, 0.9),
+            "class_loss_ratio": np.where(t < 60, 1.01, 0.6),
+        },
+        "unbalanced classes below the floor": {
+            "class_entropy_ratio": np.full(200, 0.1),
+            "class_loss_ratio": np.full(200, 0.7),
+        },
+        "condition behind a zero-initialised path": {"condition_gap": np.where(t < 90, 0.0, 0.01)},
+        "branch behind a zero-initialised path": {"ablation_gap": np.where(t < 90, 0.0, 0.01)},
+        "sink head": {"attention_sink": np.full(200, 0.95), "activation_peak": np.full(200, 5e3)},
+        "heads that are copies": {"head_redundancy": np.ones(200)},
+        "learning to attend": {"attention_logit_peak": np.minimum(0.02 * 1.05**t, 2.0)},
+        "converged and certain": {"certain_share": np.minimum(t / 100, 1.0), "logit_rounding": np.full(200, 2e-6)},
+        "zero-initialised router": {"load_entropy": np.ones(200), "load_chi_squared": np.zeros(200)},
+        "fewer tokens than experts": {"load_entropy": np.full(200, 0.33), "load_chi_squared": np.full(200, 0.95)},
+        "zero-initialised posterior that wakes up": {
+            "latent_kl": np.minimum(0.02 * t, 12),
+            "latent_active_share": np.minimum(t / 50, 1.0),
+        },
+        "fixed loss weights": {"loss_weight_motion": np.zeros(200), "loss_weight_concentration": np.full(200, 0.1)},
+        "losses that have settled": {"gradient_cosine": np.full(200, -0.99)},
+        "deep network that starts constant": {"embedding_spread": np.where(t < 90, 3e-4, 0.5)},
+        "random teacher": {"teacher_information": np.where(t < 90, 1e-3, 0.3)},
+        "codebook far from the data": {"code_usage": np.where(t < 90, 0.02, 0.6)},
     }
     for what, series in fine.items():
         grave = [f for f in detect(rows(series)) if f.severity != "note"]

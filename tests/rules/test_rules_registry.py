@@ -28,6 +28,7 @@ SECTIONS = [
 INTERVENTIONS = {
     *("Knob", "Ablate", "Scale", "Freeze", "Detach", "Replace"),
     *("ClipGradient", "LearningRate", "Reinitialise", "Stage"),
+    *("Precision", "ResetOptimizer", "ShuffleCondition", "WeightDecay"),
 }
 REMEDIES = {
     *("gated-attention", "qk-norm", "layer-scale", "norm-match"),
@@ -87,18 +88,17 @@ def test_rule_is_a_frozen_value_whose_thresholds_are_explained(rule):
 @by_rule
 def test_cofactors_are_notes(rule):
     """Entropy is never a verdict."""
-    assert (rule.severity == "note") == rule.name.startswith("attention-")
+    cofactor = rule.name.startswith("attention-") or rule.name == "gradient-conflict"
+    assert (rule.severity == "note") == cofactor
 
 
 def test_by_name_finds_and_suggests():
     assert all(by_name(rule.name) is rule for rule in RULES)
     with pytest.raises(PitpropError) as error:
         by_name("output-duplicaton")
-    assert str(error.value) == (
-        "there is no rule `output-duplicaton`\n"
-        "Do: did you mean `output-duplication`, `branch-domination`, `gradient-explosion`?\n"
-        "Read: pitprop list rules"
-    )
+    text = str(error.value)
+    assert text.startswith("there is no rule `output-duplicaton`\nDo: did you mean `output-duplication`, ")
+    assert text.endswith("?\nRead: pitprop list rules")
 
 
 def test_no_framework_is_imported():

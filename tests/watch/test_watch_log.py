@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from watch_models import Language
+from watch_models import Language, every_array
 
 import pitprop.watch
 from pitprop._errors import PitpropError
@@ -220,6 +220,6 @@ class TestRefusedLogs:
             out = model(torch.zeros(2, 8, dtype=torch.long))
             out.square().sum().backward()
             optimizer.step()
-            watch.log(loss=1.0, outputs=out, targets=torch.randn_like(out))
+            watch.log(loss=1.0, **every_array(), outputs=out, targets=torch.randn_like(out))
         with Reader(tmp_path / "run") as reader:
             assert set(reader.indicators()) - {"loss"} == RESERVED

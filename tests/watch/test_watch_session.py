@@ -153,7 +153,7 @@ def test_our_own_error_is_reported_once_and_costs_no_training(tmp_path, monkeypa
 
     monkeypatch.setattr("pitprop.watch.torch.token_cosine", broken)
     monkeypatch.setattr("pitprop.watch.dispatch.branch_ratio", broken)
-    monkeypatch.setattr("pitprop.watch.attention.attention_entropy_qk", broken)
+    monkeypatch.setattr("pitprop.watch.attention.attention_entropy", broken)
     torch.manual_seed(0)
     model = Language()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

@@ -243,5 +243,6 @@ def test_maps_come_at_few_steps_and_small(tmp_path):
 
     q = torch.randn(2, 12, 300, 4)
     assert from_qk(q, q, with_map=True).map.shape == (6, 100, 100)
+    assert from_qk(q[..., :0, :], q, with_map=True).numbers == {}
     scores = torch.randn(2, 12, 300, 300)
     assert from_scores(scores, scores.softmax(-1), with_map=True).map.shape == (6, 100, 100)

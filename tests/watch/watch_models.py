@@ -137,3 +137,21 @@ def train(model, optimizer, steps, *, watch=None, size=4):
             watch.log(loss=loss)
         losses.append(loss.item())
     return losses
+
+
+def every_array() -> dict:
+    """One call of `log` with every array that it takes, but `outputs` and `targets`."""
+    positive = torch.rand(16, 4) + 0.1
+    return {
+        "logits": torch.randn(16, 4),
+        "labels": torch.arange(16) % 4,
+        "embeddings": torch.randn(16, 8),
+        "codes": torch.arange(16) % 4,
+        "num_codes": 4,
+        "latent_mean": torch.randn(16, 3),
+        "latent_log_variance": torch.randn(16, 3),
+        "teacher": positive,
+        "routing": positive,
+        "weights": torch.tensor([0.2, 0.3, 0.5]),
+        "losses": torch.tensor([3.0, 2.0, 1.0]),
+    }

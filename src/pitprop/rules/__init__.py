@@ -13,15 +13,31 @@ from pitprop.rules._allow import INTERNAL
 from pitprop.rules._detector import Detector
 from pitprop.rules._rule import Rule
 from pitprop.rules.attention_concentration import AttentionConcentration
+from pitprop.rules.attention_head_redundancy import AttentionHeadRedundancy
+from pitprop.rules.attention_logit_growth import AttentionLogitGrowth
+from pitprop.rules.attention_sink import AttentionSink
 from pitprop.rules.attention_uniformity import AttentionUniformity
 from pitprop.rules.branch_domination import BranchDomination
+from pitprop.rules.branch_laziness import BranchLaziness
+from pitprop.rules.class_collapse import ClassCollapse
+from pitprop.rules.codebook_collapse import CodebookCollapse
+from pitprop.rules.condition_ignored import ConditionIgnored
+from pitprop.rules.dimensional_collapse import DimensionalCollapse
+from pitprop.rules.embedding_collapse import EmbeddingCollapse
+from pitprop.rules.gradient_conflict import GradientConflict
 from pitprop.rules.gradient_explosion import GradientExplosion
 from pitprop.rules.gradient_vanishing_at_site import GradientVanishingAtSite
 from pitprop.rules.loss_plateau_at_floor import LossPlateauAtFloor
 from pitprop.rules.loss_spike import LossSpike
+from pitprop.rules.loss_weight_collapse import LossWeightCollapse
 from pitprop.rules.non_finite import NonFinite
 from pitprop.rules.output_duplication import OutputDuplication
+from pitprop.rules.plasticity_loss import PlasticityLoss
+from pitprop.rules.posterior_collapse import PosteriorCollapse
+from pitprop.rules.router_collapse import RouterCollapse
 from pitprop.rules.saturated_units import SaturatedUnits
+from pitprop.rules.softmax_saturation import SoftmaxSaturation
+from pitprop.rules.teacher_collapse import TeacherCollapse
 from pitprop.rules.token_uniformity import TokenUniformity
 
 __all__ = ["INTERNAL", "RULES", "Detector", "Rule", "by_name", "detect", "page"]
@@ -30,14 +46,30 @@ RULES: tuple[Rule, ...] = (
     NonFinite(),
     OutputDuplication(),
     LossPlateauAtFloor(),
+    ClassCollapse(),
+    EmbeddingCollapse(),
+    TeacherCollapse(),
+    PosteriorCollapse(),
+    ConditionIgnored(),
+    LossWeightCollapse(),
     LossSpike(),
     TokenUniformity(),
     SaturatedUnits(),
     GradientVanishingAtSite(),
     GradientExplosion(),
     BranchDomination(),
+    DimensionalCollapse(),
+    CodebookCollapse(),
+    RouterCollapse(),
+    BranchLaziness(),
+    PlasticityLoss(),
+    SoftmaxSaturation(),
+    GradientConflict(),
     AttentionUniformity(),
     AttentionConcentration(),
+    AttentionLogitGrowth(),
+    AttentionSink(),
+    AttentionHeadRedundancy(),
 )
 """Every rule with its default thresholds; consequences first, cofactors last."""
 

@@ -64,21 +64,6 @@ def check_watchable(model: Any, optimizers: Sequence[Any]) -> None:
             )
 
 
-def check_outputs(**given: Any) -> None:
-    """Refuse what is no tensor.
-
-    Raises:
-        PitpropError: One of `outputs` and `targets` is neither a tensor nor None.
-    """
-    for name, value in given.items():
-        if value is not None and not isinstance(value, Tensor):
-            raise PitpropError(
-                f"`watch.log({name}=...)` got a {type(value).__name__}",
-                means="Outputs are compared sample by sample, along the first axis of one tensor.",
-                do=f"Pass one tensor, e.g. `{name}={'out.logits' if name == 'outputs' else 'batch.labels'}`.",
-            )
-
-
 def number(name: str, value: Any) -> Tensor | float:
     """A logged number; on an accelerator it stays there, as a copy, until many are moved together.
 

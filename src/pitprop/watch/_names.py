@@ -1,22 +1,47 @@
 """Names: those that a loop may give to the numbers it logs, and that of a run without one."""
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pitprop._errors import PitpropError
+from pitprop.records import RUN
 
 RESERVED = frozenset(
     {
+        "activation_peak",
         "attention_entropy",
+        "attention_logit_peak",
         "attention_logit_scale",
+        "attention_sink",
         "branch_ratio",
+        "certain_share",
+        "class_divergence",
+        "class_entropy_ratio",
+        "class_loss_ratio",
+        "code_usage",
         "effective_rank",
+        "embedding_rank",
+        "embedding_spread",
         "gradient_norm",
         "gradient_share",
+        "head_redundancy",
+        "latent_active_share",
+        "latent_kl",
+        "load_chi_squared",
+        "load_entropy",
+        "logit_rounding",
+        "loss_weight_alignment",
+        "loss_weight_concentration",
+        "loss_weight_motion",
+        "loss_weight_odds",
+        "loss_weight_vertex",
         "output_spread",
         "output_uniqueness",
         "saturated_share",
+        "teacher_entropy",
+        "teacher_information",
         "token_cosine",
         "update_ratio",
     }
@@ -24,20 +49,29 @@ RESERVED = frozenset(
 """What a watch measures itself; a number of the loop's by such a name would be taken for it."""
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Refuse names that a trace can't show, or that a watch uses itself.
+def at_sites(given: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """Logged values by name and site: `{site: value}` names its sites, anything else belongs to the run."""
+    return {
+        (name, site): one
+        for name, value in given.items()
+        for site, one in (value.items() if isinstance(value, Mapping) else ((RUN, value),))
+    }
+
+
+def check_names(names: Iterable[str], sites: Iterable[str] = ()) -> None:
+    """Refuse names and sites that a trace can't show, and names that a watch uses itself.
 
     Raises:
         PitpropError: There is such a name.
     """
-    for name in names:
+    for name in (*names, *sites):
         if name in RESERVED:
             raise PitpropError(
                 f"`watch.log({name}=...)` uses a name of pitprop's own",
                 means="The watch measures something by this name; the rules would take your number for it.",
                 do=f"Choose another name, such as `my_{name}`.",
             )
-        if not name or not name.isprintable():
+        if not isinstance(name, str) or not name or not name.isprintable():
             raise PitpropError(
                 f"`watch.log` got the name {name!r}",
                 means="A name in a trace is a text that can be shown.",

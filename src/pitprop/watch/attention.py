@@ -10,10 +10,11 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pitprop.indicators import attention_entropy, attention_entropy_qk, attention_logit_scale
+from pitprop.indicators import attention_entropy, attention_logit_peak, attention_sink, head_redundancy
+from pitprop.indicators._logits import logit_blocks
 
 aten = torch.ops.aten
 FUSED = frozenset(
@@ -38,10 +39,8 @@ HIDDEN = -1e4
 class Measured(NamedTuple):
     """One attention call."""
 
-    entropy: Float[Tensor, ""]
-    """Normalised entropy, mean over heads and batch."""
-    logit_scale: Float[Tensor, ""]
-    """`attention_logit_scale` of the head with the largest, mean over the batch."""
+    numbers: dict[str, Float[Tensor, ""]]
+    """Indicator -> value: the entropy is a mean over heads and batch, those of single heads are of the largest head."""
     map: Float[Tensor, "head query key"] | None
     """Weights of the first batch element, thinned out, where a map was asked for."""
 
@@ -68,10 +67,14 @@ def from_qk(
     if mask is not None and mask.dim() > 3:
         mask = mask.reshape(-1, *mask.shape[-3:])[:BATCH]
     call = {"scale": scale, "mask": mask, "is_causal": is_causal}
-    entropy = attention_entropy_qk(q, k, rows=ROWS, **call)
-    logit_scale = attention_logit_scale(q, k, rows=ROWS, **call)
-    weights = _map_from_qk(q, k, **call) if with_map else None
-    return Measured(_defined_mean(entropy), _largest_head(logit_scale), weights)
+    blocks = list(logit_blocks("attention", q, k, rows=ROWS, **call))
+    if not blocks:  # no queries or no keys
+        return Measured({}, None)
+    logits, visible = (torch.cat([block[part] for block in blocks], dim=-2) for part in (0, 1))
+    hidden = ~visible
+    # A row that sees nothing has no weights: zeros, not the NaN that a softmax of -inf gives.
+    shown = logits.masked_fill(hidden, -math.inf).softmax(-1).masked_fill(hidden, 0.0)
+    return Measured(_numbers(logits, shown, visible), _map_from_qk(q, k, **call) if with_map else None)
 
 
 def from_scores(
@@ -94,16 +97,28 @@ def from_scores(
         scores, weights = scores.unflatten(0, fold), weights.unflatten(0, fold)
     rows = _every(scores.shape[-2], ROWS, scores.device)
     s, p = (_four_axes(t)[:BATCH].index_select(-2, rows).float() for t in (scores, weights))
-    visible = s > HIDDEN
-    entropy = attention_entropy(p, visible=visible)
+    kept = _thin(_four_axes(weights)[0]) if with_map else None
+    return Measured(_numbers(s, p, s > HIDDEN), kept)
+
+
+def _numbers(
+    logits: Float[Tensor, "batch head query key"],
+    weights: Float[Tensor, "batch head query key"],
+    visible: Bool[Tensor, "batch head query key"],
+) -> dict[str, Float[Tensor, ""]]:
+    """Everything that is measured of query rows; rows with one visible key are left out, NaN where none is left."""
     count = visible.sum(-1)
     several = count > 1
-    s = s.masked_fill(~visible, 0.0)
+    s = logits.masked_fill(~visible, 0.0)
     centred = (s - (s.sum(-1) / count.clamp(min=1))[..., None]).masked_fill(~visible, 0.0)
     spread = (centred.square().sum(-1) / count.clamp(min=1)).sqrt() / (2 * count.clamp(min=2).log()).sqrt()
-    logit_scale = (spread * several).sum(-1) / several.sum(-1)
-    kept = _thin(_four_axes(weights)[0]) if with_map else None
-    return Measured(_defined_mean(entropy), _largest_head(logit_scale), kept)
+    return {
+        "attention_entropy": _defined_mean(attention_entropy(weights, visible=visible)),
+        "attention_logit_scale": _largest_head((spread * several).sum(-1) / several.sum(-1)),
+        "attention_logit_peak": _largest_head(attention_logit_peak(s, visible=visible)),
+        "attention_sink": _largest_head(attention_sink(weights, visible=visible)),
+        "head_redundancy": _defined_mean(head_redundancy(weights, visible=visible)),
+    }
 
 
 def packed_qk(call: dict) -> dict:

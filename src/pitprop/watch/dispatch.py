@@ -126,8 +126,8 @@ class ForwardMode(TorchDispatchMode):
         site = self._attention_site()
         with quiet():
             measured = measure(self._record_map is not None)
-        self._record("attention_entropy", site, measured.entropy)
-        self._record("attention_logit_scale", site, measured.logit_scale)
+        for indicator, value in measured.numbers.items():
+            self._record(indicator, site, value)
         if measured.map is not None and self._record_map is not None:
             self._record_map(site, measured.map)
 

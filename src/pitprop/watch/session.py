@@ -21,7 +21,7 @@ from pitprop.rules import INTERNAL, Detector, Rule
 from pitprop.trace import Reader, Writer, collect
 from pitprop.trace.writer import Exist
 from pitprop.watch._console import Voice
-from pitprop.watch._names import check_names, new_folder
+from pitprop.watch._names import at_sites, check_names, new_folder
 from pitprop.watch.coverage import notes_on, remarks_on
 from pitprop.watch.schedule import Schedule
 from pitprop.watch.snapshots import Keeper, Snapshots
@@ -43,7 +43,7 @@ class _Step:
     sampled: bool
     values: dict[str, dict[str, float]] = field(default_factory=dict)
     arrays: list[tuple[str, np.ndarray]] = field(default_factory=list)
-    logged: dict[str, list[Any]] = field(default_factory=dict)
+    logged: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
 
 
 class Watch:
@@ -102,9 +102,9 @@ class Watch:
     @property
     def sampling(self) -> bool:
         """Whether the step that `log` would speak of now is measured: worth handing over `outputs`."""
-        return self._state == "open" and self._spoken_of(("output_uniqueness",)).sampled
+        return self._state == "open" and self._spoken_of(()).sampled
 
-    def log(self, *, loss: Any = None, outputs: Any = None, targets: Any = None, **scalars: Any) -> None:
+    def log(self, *, loss: Any = None, outputs: Any = None, targets: Any = None, **given: Any) -> None:
         """Add what only the loop knows. Nothing is kept alive: tensors are detached, and copied on their device.
 
         Args:
@@ -112,11 +112,12 @@ class Watch:
                 (micro-batches) are averaged.
             outputs: What the model gave for a batch of different inputs, `[sample, ...]`; used on measured steps only.
             targets: What it should have given; where it has the shape of `outputs`, their spreads are compared.
-            scalars: Any further numbers, by name, like `loss`.
+            given: More numbers, by name, like `loss`, and the arrays of `watch/feeds.py` (`logits`, `codes`, ...), like
+                `outputs`; `{site: value}` gives several places.
 
         Raises:
-            PitpropError: Outside the `with` block, a value that is not one number, outputs that are no tensor, or a
-                name that a watch uses itself or that can't be written. Nothing of the call is recorded then.
+            PitpropError: Outside the `with` block, a value that is not one number, an array that is no tensor or does
+                not fit, or a name that a watch uses itself or that can't be written. Nothing is recorded then.
         """
         if self._state != "open":
             raise PitpropError(
@@ -126,20 +127,21 @@ class Watch:
                 read=PAGE,
             )
         with self._working():
-            given = {name: value for name, value in {"loss": loss, **scalars}.items() if value is not None}
-            check_names(given)
-            self._edge.check_outputs(outputs=outputs, targets=targets)
-            numbers = {name: self._edge.number(name, value) for name, value in given.items()}
-            step = self._spoken_of(tuple(numbers) or ("output_uniqueness",))
+            given |= {"loss": loss, "outputs": outputs, "targets": targets}
+            arrays = self._edge.feeds.take(given)
+            given = {name: value for name, value in given.items() if value is not None}
+            placed = at_sites(given)
+            check_names(given, {site for _, site in placed} | {site for _, site, _ in arrays})
+            numbers = {key: self._edge.number(key[0], value) for key, value in placed.items()}
+            step = self._spoken_of(tuple(numbers))
             if step is self._running and self._ended is not None:
                 self._settle(self._ended)
                 self._ended = None
-            for name, value in numbers.items():
-                step.logged.setdefault(name, []).append(value)
-            if outputs is not None and step.sampled:
-                with self._contained("log outputs"):
-                    for name, value in self._edge.outputs(outputs, targets).items():
-                        step.logged.setdefault(name, []).append(value)
+            if arrays and step.sampled:
+                with self._contained("log arrays"):
+                    numbers |= self._edge.feeds.measure(arrays)
+            for key, value in numbers.items():
+                step.logged.setdefault(key, []).append(value)
 
     def tap(self, name: str, tensor: Any) -> Any:
         """Measure a `[..., token, width]` tensor as a stream (token cosine, effective rank), and hand it on unchanged.
@@ -255,13 +257,13 @@ class Watch:
         self._snapshot_s = clock() - begin
         self._snapshots_s += self._snapshot_s
 
-    def _spoken_of(self, names: Sequence[str]) -> _Step:
+    def _spoken_of(self, keys: Sequence[tuple[str, str]]) -> _Step:
         """The step that a call of `log` speaks of: the one whose forward pass was seen last."""
         if self._ended is None:
             return self._running
         begun = self._edge.begun()
         if begun is None:  # then a name that comes a second time begins the next step
-            begun = any(name in self._ended.logged for name in names)
+            begun = any(key in self._ended.logged for key in keys or (("output_uniqueness", RUN),))
         return self._running if begun else self._ended
 
     def _settle(self, step: _Step) -> None:
@@ -287,8 +289,8 @@ class Watch:
         steps, self._waiting = self._waiting, []
         numbers = iter(self._edge.to_host([v for step in steps for values in step.logged.values() for v in values]))
         for step in steps:
-            for name, values in step.logged.items():
-                step.values.setdefault(name, {})[RUN] = sum(next(numbers) for _ in values) / len(values)
+            for (name, site), values in step.logged.items():
+                step.values.setdefault(name, {})[site] = sum(next(numbers) for _ in values) / len(values)
             self._write(step)
 
     def _write(self, step: _Step) -> None:

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pitprop._errors import PitpropError
-from pitprop.indicators import effective_rank, output_spread, output_uniqueness, token_cosine
+from pitprop.indicators import activation_peak, effective_rank, token_cosine
 from pitprop.watch import attention
-from pitprop.watch._accept import check_outputs, check_watchable, number
+from pitprop.watch._accept import check_watchable, number
 from pitprop.watch._begun import Begun
 from pitprop.watch._hook import Hook
 from pitprop.watch._quiet import is_plain, norm, quiet, to_host
 from pitprop.watch.dispatch import ForwardMode
+from pitprop.watch.feeds import Feeds
 from pitprop.watch.measured import Measured
 from pitprop.watch.provenance import storage_key
 from pitprop.watch.sites import read_sites
@@ -96,6 +97,7 @@ class TorchEdge:
         self.num_backwards = 0
         """Backward passes seen since the measured step began."""
         self._begun = Begun()
+        self.feeds = Feeds()
 
     @property
     def device(self) -> str:
@@ -197,21 +199,12 @@ class TorchEdge:
         with self._guard(f"tap_attention {name}"):
             with quiet():
                 measured = attention.from_qk(q, k, with_map=self._maps, **call)
-            self._keep("attention_entropy", name, measured.entropy)
-            self._keep("attention_logit_scale", name, measured.logit_scale)
+            for indicator, value in measured.numbers.items():
+                self._keep(indicator, name, value)
             if measured.map is not None:
                 self._measured.keep_map(name, measured.map)
 
-    def outputs(self, outputs: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
-        """Scalars (on the device) that say whether the outputs differ from each other, and as much as the targets."""
-        with quiet():
-            found: dict[str, Tensor] = {"output_uniqueness": output_uniqueness(outputs.detach())}
-            if targets is not None and targets.shape == outputs.shape and targets.is_floating_point():
-                found["output_spread"] = output_spread(outputs.detach(), targets.detach())
-        return found
-
     number = staticmethod(number)
-    check_outputs = staticmethod(check_outputs)
     to_host = staticmethod(to_host)
 
     def write_state(self, folder: Path) -> int:
@@ -341,6 +334,7 @@ class TorchEdge:
             tokens = tokens[:, ::every].float()
             self._keep("token_cosine", site, token_cosine(tokens).mean())
             self._keep("effective_rank", site, effective_rank(tokens).mean())
+            self._keep("activation_peak", site, activation_peak(tokens).max())
 
     def _gradient(self, parameter: nn.Parameter) -> None:
         self.active = self._hooks_fired = True
