@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from pitprop._errors import PitpropError, nearest
-from pitprop.checks._check import Check, CheckEntry, LossFn
+from pitprop.checks._check import Check, CheckEntry, LossFn, Subject
 from pitprop.records import Finding
 
-__all__ = ["CHECKS", "Check", "CheckEntry", "by_name", "run_checks"]
+__all__ = ["CHECKS", "Check", "CheckEntry", "Subject", "by_name", "check"]
 
 CHECKS: tuple[CheckEntry, ...] = (
+    CheckEntry("dead-zero-chain", "pitprop.checks.dead_zero_chain"),
     CheckEntry("outside-optimizer", "pitprop.checks.outside_optimizer"),
     CheckEntry("saturated-at-initialisation", "pitprop.checks.saturated_at_initialisation"),
 )
@@ -31,23 +32,25 @@ def by_name(name: str) -> CheckEntry:
     return known[name]
 
 
-def run_checks(
+def check(
     model: Any,
     batch: Any = None,
+    loss_fn: LossFn | None = None,
     *,
     optimizer: Any = None,
-    loss_fn: LossFn | None = None,
     allow: Iterable[str] = (),
 ) -> list[Finding]:
-    """Every check on `model`, which stays as it is: modes, buffers and random states are put back.
+    """Every check on `model`, which stays as it is: parameters, gradients, buffers, modes and random states.
 
-    A check that lacks its batch or optimizer is a note, and one that raises is a finding of `pitprop-internal`.
+    Questions that lack their batch or optimizer are named in a note; a check that raises is a finding of
+    `pitprop-internal`. Questions about the training step need a recipe: `pitprop check FILE.py:recipe`.
 
     Args:
         model: A torch module.
         batch: What the model takes: a tensor, a tuple of positional arguments, or a mapping of keyword arguments.
+        loss_fn: `loss_fn(model, batch)` returns the loss. Without it, gradients are those of a random linear readout
+            of the outputs, and nothing is said about the loss.
         optimizer: One optimizer, or several.
-        loss_fn: `loss_fn(model, batch)`, for batches of any other form.
         allow: What not to report: `"check"`, or `"check@site"`.
 
     Raises:
@@ -55,4 +58,6 @@ def run_checks(
     """
     from pitprop.checks._run import run_all  # imports torch
 
-    return run_all(CHECKS, model, batch, optimizer, loss_fn, allow)
+    several = () if optimizer is None else tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)
+    batches = () if batch is None else (batch,)
+    return run_all(CHECKS, Subject(model=model, batches=batches, loss_fn=loss_fn, optimizers=several), allow)

@@ -1,18 +1,23 @@
-"""The checks of `pitprop.checks`, asked of a recipe's freshly built training and its first batch."""
+"""The checks of `pitprop.checks`, asked of a recipe's freshly built training and its first batches."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
+from torch import nn
 
 from pitprop._errors import PitpropError
-from pitprop.checks import run_checks
+from pitprop.checks import CHECKS, Subject
+from pitprop.checks._run import run_all
 from pitprop.records import Finding
 from pitprop.trials import fork
 from pitprop.trials.interventions._targets import model_of, optimizers_of
 from pitprop.trials.knobs import knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
-from pitprop.trials.run import build
+from pitprop.trials.run import build, evaluate
+
+NUM_BATCHES = 3
+"""Batches that the checks see."""
 
 
 def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int) -> list[Finding]:
@@ -30,10 +35,10 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int) -> list[Fi
     values = knobs_to_json(make_knobs(recipe, knobs))
     try:
         training, _ = build(recipe, values, seed, ())
-        batch = next(iter(training.batches(0)))
-        untouched = fork.capture(training, 0)
-        training.step(batch)
-        fork.restore(training, untouched)
+        source = iter(training.batches(0))
+        batches = tuple(next(source) for _ in range(NUM_BATCHES))
+        with _kept(training):
+            training.step(batches[0])
     except PitpropError:
         raise
     except Exception as error:
@@ -44,12 +49,31 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int) -> list[Fi
         ) from error
 
     def whole_step(_model: Any, batch: Any) -> Any:
-        # How a batch enters the model is the recipe's business, so the step itself is the forward pass.
-        try:
-            with torch.enable_grad():
-                return training.step(batch)
-        finally:
-            fork.restore(training, untouched)
+        # How a batch enters the model is the recipe's business, so the step itself is the pass.
+        with _kept(training):
+            return training.step(batch)
 
-    optimizers = list(optimizers_of(training).values())
-    return run_checks(model_of(training), batch, optimizer=optimizers, loss_fn=whole_step)
+    model = model_of(training)
+    subject = Subject(
+        model=model,
+        batches=batches,
+        loss_fn=whole_step,
+        optimizers=tuple(optimizers_of(training).values()),
+        step=training.step,
+        kept=lambda: _kept(training),
+        evaluate=lambda: evaluate(training, recipe)[0],
+        copies={
+            name: part for name, part in vars(training).items() if isinstance(part, nn.Module) and part is not model
+        },
+    )
+    return run_all(CHECKS, subject)
+
+
+@contextlib.contextmanager
+def _kept(training: Any) -> Iterator[None]:
+    """Whatever is stepped within, the training is left as it was."""
+    before = fork.capture(training, 0)
+    try:
+        yield
+    finally:
+        fork.restore(training, before)
