@@ -15,8 +15,8 @@ none of them holds counts as one that can't move.
 
 ## Threshold
 None: a gradient is exactly zero or it isn't. Dead is what stays without gradient when every zero tensor that gets one
-has moved, and would have one if all zero tensors had moved. So a key bias under softmax, an embedding that is not looked
-up and a module multiplied by a zero flag are never dead: no zero tensor stands in their way.
+has moved, and would have one if all zero tensors had moved. So a key bias under softmax, an embedding that is not
+looked up and a module multiplied by a zero flag are never dead: no zero tensor stands in their way.
 
 ## When it is wrong
 It looks at whole tensors: a zero half of a fused projection is not told apart. A zero factor that is set by hand later
@@ -44,8 +44,8 @@ failure 2 zero tensors (A, B) wait for each other: 2 of 2 trainable tensors neve
 note wake-up order 0: 1 tensors (B); 1: 1 tensors (A). Behind zero tensors learning starts that many steps late.
 
 ## References
-Catalogue of failure modes, mode 10, and its derivation T3. ReZero, arXiv 2003.04887; LoRA, arXiv 2106.09685; adaLN-Zero,
-arXiv 2212.09748; the FAQ of ControlNet on zero convolutions.
+Catalogue of failure modes, mode 10, and its derivation T3. ReZero, arXiv 2003.04887; LoRA, arXiv 2106.09685;
+adaLN-Zero, arXiv 2212.09748; the FAQ of ControlNet on zero convolutions.
 """
 
 from dataclasses import dataclass
