@@ -81,7 +81,7 @@ def test_norm_matching_dilutes_by_t4_whatever_the_context(a):
 
 
 def test_a_branch_that_gives_the_gradient_back_is_a_note():
-    """A tiny embedding before a pre-LN block: the block's attention is much longer, and its path carries the gradient."""
+    """A tiny embedding before a pre-LN block: its attention is much longer, and its path carries the gradient."""
     model = GPT()
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -105,7 +105,7 @@ def test_attention_alone_collapses_and_the_residual_prevents_it():
     model, x = AttentionOnly(), tokens()
     [finding] = RANK.run(subject(model, x, squares))
     assert (finding.severity, finding.site) == ("failure", "layers.1")
-    y = model.layers[1](model.layers[0](x)).double()
+    y = model.layers[1](model.layers[0](x)).detach().double()
     cosines = F.cosine_similarity(y[:, :, None], y[:, None], dim=-1)
     off = ~torch.eye(y.shape[1], dtype=torch.bool)
     distance = (2 * (1 - cosines[:, off].mean())).sqrt()

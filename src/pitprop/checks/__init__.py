@@ -14,13 +14,17 @@ __all__ = ["CHECKS", "Check", "CheckEntry", "Subject", "by_name", "check"]
 
 CHECKS: tuple[CheckEntry, ...] = (
     CheckEntry("attention-logits-at-initialisation", "pitprop.checks.attention_logits_at_initialisation"),
+    CheckEntry("blind-metric", "pitprop.checks.blind_metric"),
     CheckEntry("branch-dilution", "pitprop.checks.branch_dilution"),
+    CheckEntry("checkpoint-exactness", "pitprop.checks.checkpoint_exactness"),
     CheckEntry("dead-zero-chain", "pitprop.checks.dead_zero_chain"),
+    CheckEntry("loss-at-initialisation", "pitprop.checks.loss_at_initialisation"),
     CheckEntry("no-gradient", "pitprop.checks.no_gradient"),
     CheckEntry("outside-optimizer", "pitprop.checks.outside_optimizer"),
     CheckEntry("rank-collapse-at-initialisation", "pitprop.checks.rank_collapse_at_initialisation"),
     CheckEntry("saturated-at-initialisation", "pitprop.checks.saturated_at_initialisation"),
     CheckEntry("stream-growth-at-initialisation", "pitprop.checks.stream_growth_at_initialisation"),
+    CheckEntry("unused-input", "pitprop.checks.unused_input"),
 )
 """Every check; `entry.load()` gives the check itself."""
 

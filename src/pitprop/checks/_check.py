@@ -32,6 +32,8 @@ class Subject:
     """On leaving, the training (model, optimizers, random states) is what it was."""
     evaluate: Callable[[], Mapping[str, float]] | None = None
     """Metrics of the model as it is."""
+    metric: str | None = None
+    """The metric that decides."""
     copies: Mapping[str, Any] = field(default_factory=dict)
     """Further modules of the training by name, such as an EMA copy."""
 

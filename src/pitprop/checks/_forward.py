@@ -124,6 +124,19 @@ def one_pass(subject: Subject, batch: Any, *, seed: int = 0) -> Pass:
     return Pass(args, kwargs, output, None if loss is None else loss.detach(), gradients)
 
 
+def differ(before: list[Tensor], after: list[Tensor]) -> bool:
+    """Whether any tensor has moved by more than rounding errors, relative to its largest element."""
+    for a, b in zip(before, after, strict=True):
+        if a.shape != b.shape:
+            return True
+        if not a.is_floating_point():
+            if not torch.equal(a, b):
+                return True
+        elif a.numel() and not (a - b).abs().max() <= torch.finfo(a.dtype).eps ** 0.5 * a.abs().max():
+            return True
+    return False
+
+
 def loss_of(result: Any) -> Tensor | None:
     """The loss in what a pass returned: a number by itself, first of several, or called `loss`."""
     if isinstance(result, Mapping):

@@ -147,8 +147,9 @@ def _branch(site: str, stream: Tensor, branch: Tensor) -> Branch:
 def _stream(value) -> Tensor | None:
     """The `[batch, token, width]` tensor that a block takes or hands on."""
     first = value[0] if isinstance(value, tuple | list) and value else value
-    fits = isinstance(first, Tensor) and first.dim() == 3 and first.is_floating_point() and first.shape[1] > 1
-    return first.detach() if fits else None
+    if isinstance(first, Tensor) and first.dim() == 3 and first.is_floating_point() and first.shape[1] > 1:
+        return first.detach()
+    return None
 
 
 def _rms(x: Tensor) -> float:

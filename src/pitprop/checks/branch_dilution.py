@@ -87,8 +87,8 @@ class BranchDilution:
             worst = max(rest, key=lambda b: b.ratio)
             every = {f"branch_ratio@{b.site}": b.ratio for b in rest}
             message = (
-                f"{len(rest)} residual branches are {min(b.ratio for b in rest):.2g} to {worst.ratio:.2g} times as long "
-                f"as their streams; at the longest, {worst.site}, {_told(worst)}."
+                f"{len(rest)} residual branches are {min(b.ratio for b in rest):.2g} to {worst.ratio:.2g} times as long as "
+                f"their streams; at the longest, {worst.site}, {_told(worst)}."
             )
             findings.append(found(self.name, "note", worst.site, message, _evidence(worst) | every))
         return findings

@@ -50,7 +50,7 @@ import torch
 from torch import Tensor
 
 from pitprop.checks._check import ROOT, Subject, common, found, some
-from pitprop.checks._forward import one_pass, preserved, tensors_in
+from pitprop.checks._forward import differ, one_pass, preserved, tensors_in
 from pitprop.checks._wake import gradients_of, is_zero, nudge, wake
 from pitprop.records import Finding
 
@@ -98,7 +98,7 @@ def _acting(subject: Subject, names: list[str]) -> dict[str, list[str]]:
     for name in names:
         modules.setdefault(common([name]), []).append(name)
     before = _outputs(subject)
-    reproducible = not _differ(before, _outputs(subject))
+    reproducible = not differ(before, _outputs(subject))
     if not names or not reproducible or not _moves(subject, names, before):
         return {}
     return {site: group for site, group in list(modules.items())[:MOST] if _moves(subject, group, before)}
@@ -111,7 +111,7 @@ def _moves(subject: Subject, names: list[str], before: list[Tensor]) -> bool:
         for name in names:
             size = kept[name].float().square().mean().sqrt().clamp(min=0.1).to(kept[name].dtype)
             parameters[name].add_(size * torch.randn_like(kept[name]))
-    moved = _differ(before, _outputs(subject))
+    moved = differ(before, _outputs(subject))
     with torch.no_grad():
         for name in names:
             parameters[name].copy_(kept[name])
@@ -121,18 +121,6 @@ def _moves(subject: Subject, names: list[str], before: list[Tensor]) -> bool:
 def _outputs(subject: Subject) -> list[Tensor]:
     done = one_pass(subject, subject.batches[0])
     return [t.detach().clone() for t in tensors_in((done.output, done.loss))]
-
-
-def _differ(before: list[Tensor], after: list[Tensor]) -> bool:
-    for a, b in zip(before, after, strict=True):
-        if a.shape != b.shape:
-            return True
-        if not a.is_floating_point():
-            if not torch.equal(a, b):
-                return True
-        elif a.numel() and (a - b).abs().max() > torch.finfo(a.dtype).eps ** 0.5 * a.abs().max():
-            return True
-    return False
 
 
 CHECK = NoGradient()

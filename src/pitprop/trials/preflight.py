@@ -62,6 +62,7 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int) -> list[Fi
         step=training.step,
         kept=lambda: _kept(training),
         evaluate=lambda: evaluate(training, recipe)[0],
+        metric=recipe.metric,
         copies={
             name: part for name, part in vars(training).items() if isinstance(part, nn.Module) and part is not model
         },
