@@ -17,14 +17,19 @@ CHECKS: tuple[CheckEntry, ...] = (
     CheckEntry("blind-metric", "pitprop.checks.blind_metric"),
     CheckEntry("branch-dilution", "pitprop.checks.branch_dilution"),
     CheckEntry("checkpoint-exactness", "pitprop.checks.checkpoint_exactness"),
+    CheckEntry("clipping-without-effect", "pitprop.checks.clipping_without_effect"),
     CheckEntry("dead-zero-chain", "pitprop.checks.dead_zero_chain"),
+    CheckEntry("decay-without-gradient", "pitprop.checks.decay_without_gradient"),
     CheckEntry("loss-at-initialisation", "pitprop.checks.loss_at_initialisation"),
     CheckEntry("no-gradient", "pitprop.checks.no_gradient"),
     CheckEntry("outside-optimizer", "pitprop.checks.outside_optimizer"),
     CheckEntry("rank-collapse-at-initialisation", "pitprop.checks.rank_collapse_at_initialisation"),
     CheckEntry("saturated-at-initialisation", "pitprop.checks.saturated_at_initialisation"),
     CheckEntry("stream-growth-at-initialisation", "pitprop.checks.stream_growth_at_initialisation"),
+    CheckEntry("train-eval-activity", "pitprop.checks.train_eval_activity"),
     CheckEntry("unused-input", "pitprop.checks.unused_input"),
+    CheckEntry("update-underflow", "pitprop.checks.update_underflow"),
+    CheckEntry("zero-gradient-update", "pitprop.checks.zero_gradient_update"),
 )
 """Every check; `entry.load()` gives the check itself."""
 

@@ -1,7 +1,9 @@
 """The contract of a check: one question about a model, answered before training."""
 
 import contextlib
+import functools
 import importlib
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -15,7 +17,7 @@ ROOT = "<model>"
 """Site of the model itself, whose dotted name is empty."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Subject:
     """What the checks are asked about, and everything they may use to answer."""
 
@@ -62,6 +64,19 @@ class CheckEntry:
     def load(self) -> Check:
         """The check itself; imports torch."""
         return importlib.import_module(self.where).CHECK
+
+
+def once(question: Callable[[Subject], Any]) -> Callable[[Subject], Any]:
+    """The answer to `question` is kept as long as its subject lives: several checks read one pass."""
+    answers: weakref.WeakKeyDictionary[Subject, Any] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(question)
+    def asked(subject: Subject) -> Any:
+        if subject not in answers:
+            answers[subject] = question(subject)
+        return answers[subject]
+
+    return asked
 
 
 def found(

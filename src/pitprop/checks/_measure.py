@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from pitprop.checks._check import ROOT, Subject
+from pitprop.checks._check import ROOT, Subject, once
 from pitprop.checks._forward import Pass, one_pass, preserved
 from pitprop.indicators import branch_ratio, token_cosine
 from pitprop.watch._quiet import norm, quiet
@@ -70,6 +70,7 @@ class Measured:
         return list(rows.values())
 
 
+@once
 def measure(subject: Subject) -> Measured:
     """Measure the first batch; the model stays as it is."""
     found = Measured(Pass((), {}, None, None, {}))

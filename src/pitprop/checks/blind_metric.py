@@ -6,8 +6,8 @@ input for all. A metric that is the same each time can't see the failure (warnin
 note).
 
 ## Why it matters
-Every verdict of a trial, and every early stopping, is only as good as its metric. One that is computed from the targets,
-from the weights, or from another model than the one that collapsed is calm while the outputs are all the same.
+Every verdict of a trial, and every early stopping, is only as good as its metric. One that is computed from the
+targets, from the weights, or from another model than the one that collapsed is calm while the outputs are all the same.
 
 ## Reads
 A recipe's `evaluate`, three times, with all zero tensors nudged before: behind a zero output nothing shows.

@@ -1,9 +1,9 @@
 """What each residual branch does to its stream: how long it is, and what gradient it leaves to what comes before.
 
 ## What it detects
-For every residual addition x + b the ratio |b| / |x|, the dilution |x| / |x + b| that a normalisation further on makes of
-it, and the gain of the path through b. A branch ten times as long as its stream is a warning, unless its own path gives
-the gradient back; the rest is one note.
+For every residual addition x + b the ratio |b| / |x|, the dilution |x| / |x + b| that a normalisation further on makes
+of it, and the gain of the path through b. A branch ten times as long as its stream is a warning, unless its own path
+gives the gradient back; the rest is one note.
 
 ## Why it matters
 An addition copies the gradient, nothing is absorbed. But where a norm follows, the gradient to x is divided by the
@@ -87,8 +87,8 @@ class BranchDilution:
             worst = max(rest, key=lambda b: b.ratio)
             every = {f"branch_ratio@{b.site}": b.ratio for b in rest}
             message = (
-                f"{len(rest)} residual branches are {min(b.ratio for b in rest):.2g} to {worst.ratio:.2g} times as long as "
-                f"their streams; at the longest, {worst.site}, {_told(worst)}."
+                f"{len(rest)} residual branches are {min(b.ratio for b in rest):.2g} to {worst.ratio:.2g} times as long "
+                f"as their streams; at the longest, {worst.site}, {_told(worst)}."
             )
             findings.append(found(self.name, "note", worst.site, message, _evidence(worst) | every))
         return findings

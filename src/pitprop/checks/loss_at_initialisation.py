@@ -19,8 +19,8 @@ ln K and the entropy H of the batch's own labels are exact floors: no constant p
 and 10 are conventions.
 
 ## When it is wrong
-Weighted losses are read without their weights. Pretrained models start anywhere, also below H: that is a note. A squared
-error with targets of several units may hide one in the other.
+Weighted losses are read without their weights. Pretrained models start anywhere, also below H: that is a note. A
+squared error with targets of several units may hide one in the other.
 
 ## Remedies
 Scale the output layer's initialisation down (with tied embeddings, the embedding's); set its bias to the logarithm of
@@ -121,11 +121,7 @@ class LossAtInitialisation:
         if not labels.numel():
             return [self._finding("failure", "every target of the batch is the ignored one.", {"num_targets": 0})]
         findings = []
-        if (
-            func is F.cross_entropy
-            and bool((logits >= 0).all())
-            and torch.allclose(logits.sum(-1), torch.ones(()).to(logits), atol=1e-3)
-        ):
+        if func is F.cross_entropy and _are_probabilities(logits):
             least = math.log1p((num_classes - 1) / math.e)
             message = (
                 f"`cross_entropy` is given probabilities, as after a softmax; it wants logits, and with these it can't "
@@ -141,8 +137,8 @@ class LossAtInitialisation:
         on = target.double().mean().clamp(0, 1)
         answer = predicted.double().sigmoid().mean()
         loss = float(F.binary_cross_entropy_with_logits(predicted.double(), target.double()))
-        pairs = (torch.stack([1 - p, p]) for p in (on, answer))
-        return self._against_prior(loss, *pairs, math.log(2))
+        prior, answers = torch.stack([1 - on, on]), torch.stack([1 - answer, answer])
+        return self._against_prior(loss, prior, answers, math.log(2))
 
     def _against_prior(self, loss: float, prior: Tensor, answer: Tensor, uniform: float) -> list[Finding]:
         floor = float(-torch.special.xlogy(prior, prior).sum())
@@ -176,6 +172,10 @@ class LossAtInitialisation:
 
     def _finding(self, severity, message: str, evidence: dict[str, float]) -> Finding:
         return found(self.name, severity, RUN, message, evidence, ("Reinitialise", "Knob"))
+
+
+def _are_probabilities(rows: Tensor) -> bool:
+    return bool((rows >= 0).all()) and bool(((rows.sum(-1) - 1).abs() < 1e-3).all())
 
 
 CHECK = LossAtInitialisation()

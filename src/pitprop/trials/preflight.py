@@ -8,6 +8,7 @@ from torch import nn
 
 from pitprop._errors import PitpropError
 from pitprop.checks import CHECKS, Subject
+from pitprop.checks._forward import preserved
 from pitprop.checks._run import run_all
 from pitprop.records import Finding
 from pitprop.trials import fork
@@ -50,7 +51,7 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int) -> list[Fi
 
     def whole_step(_model: Any, batch: Any) -> Any:
         # How a batch enters the model is the recipe's business, so the step itself is the pass.
-        with _kept(training):
+        with _restored(training):
             return training.step(batch)
 
     model = model_of(training)
@@ -72,7 +73,14 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int) -> list[Fi
 
 @contextlib.contextmanager
 def _kept(training: Any) -> Iterator[None]:
-    """Whatever is stepped within, the training is left as it was."""
+    """Whatever is stepped within, the training is left as it was, gradients and flags of its model too."""
+    with preserved(model_of(training)), _restored(training):
+        yield
+
+
+@contextlib.contextmanager
+def _restored(training: Any) -> Iterator[None]:
+    """Like `_kept`, but the gradients of a step can be read afterwards."""
     before = fork.capture(training, 0)
     try:
         yield
