@@ -233,8 +233,8 @@ def test_export(collapsed_run, tmp_path, capsys):
 OPTIONS = {
     "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",
     "case": "--claims --diagnose --json --out NAME",
-    "check": "--fail-on --json --knob --seed RECIPE",
-    "detect": "--allow --fail-on --json --rule RUN",
+    "check": "--allow --fail-on --format --json --knob --seed RECIPE",
+    "detect": "--allow --fail-on --format --json --rule RUN",
     "diagnose": "--json --knob --on --out --seeds --timeout-s --workers RECIPE",
     "explain": "--json NAME",
     "export": "--json RUN TO",

@@ -86,9 +86,10 @@ class BranchDilution:
         if rest:
             worst = max(rest, key=lambda b: b.ratio)
             every = {f"branch_ratio@{b.site}": b.ratio for b in rest}
+            least = min(b.ratio for b in rest)
             message = (
-                f"{len(rest)} residual branches are {min(b.ratio for b in rest):.2g} to {worst.ratio:.2g} times as long "
-                f"as their streams; at the longest, {worst.site}, {_told(worst)}."
+                f"{len(rest)} residual branches are {least:.2g} to {worst.ratio:.2g} times as long as their streams; "
+                f"at the longest, {worst.site}, {_told(worst)}."
             )
             findings.append(found(self.name, "note", worst.site, message, _evidence(worst) | every))
         return findings

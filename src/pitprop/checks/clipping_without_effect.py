@@ -84,9 +84,7 @@ class ClippingWithoutEffect:
         norms = [event.norm for event in good if math.isfinite(event.norm)]
         bound = min((event.bound for event in good), default=math.nan)
         if norms and bound > self.far * max(norms):
-            message = (
-                f"clipping at {bound:g} never acts: the largest of {len(good)} gradient norms is {max(norms):.3g}."
-            )
+            message = f"clipping at {bound:g} never acts: the largest of {len(norms)} norms is {max(norms):.3g}."
             evidence = {"bound": bound, "largest_norm": max(norms)}
             return [found(self.name, "note", RUN, message, evidence, ("ClipGradient",))]
         return []

@@ -7,6 +7,7 @@ interrupted.
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 
 from cyclopts import CycloptsError
 from rich.console import Console
@@ -41,7 +42,7 @@ EXTRAS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in arguments
+    as_json = "--json" in arguments or "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
     try:
         return app(arguments, exit_on_error=False, print_error=not as_json, result_action="return_value") or 0
     except CycloptsError as error:

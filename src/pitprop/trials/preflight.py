@@ -1,13 +1,17 @@
 """The checks of `pitprop.checks`, asked of a recipe's freshly built training and its first batches."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from pitprop._errors import PitpropError
 from pitprop.checks import CHECKS, Subject
+from pitprop.checks._check import ROOT
 from pitprop.checks._forward import preserved
 from pitprop.checks._run import run_all
 from pitprop.records import Finding
@@ -17,20 +21,34 @@ from pitprop.trials.knobs import knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.run import build, evaluate
 
+Place = tuple[Path, int | None]
+"""A file and a line in it."""
 NUM_BATCHES = 3
 """Batches that the checks see."""
 
 
-def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int) -> list[Finding]:
-    """Findings of every check on the recipe's model before its first step.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the checks say of a recipe."""
+
+    findings: list[Finding]
+    place: Place
+    """The recipe's file, and the line of its `build`."""
+    places: dict[str, Place]
+    """Site of a finding -> where the class of its module is defined, for classes of the user's own."""
+
+
+def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int, allow: Iterable[str] = ()) -> Checked:
+    """Findings of every check on the recipe's training before its first step.
 
     Args:
         reference: `file.py:attr` or `package.module:attr` of a `Recipe`.
         knobs: Overrides of the knobs; text is read by the field's type.
         seed: Seed to build with.
+        allow: What not to report: `"check"`, or `"check@site"`.
 
     Raises:
-        PitpropError: The recipe cannot be loaded or built, or its step raises.
+        PitpropError: The recipe cannot be loaded or built, or its step raises; or `allow` names no check.
     """
     recipe = load_recipe(reference)
     values = knobs_to_json(make_knobs(recipe, knobs))
@@ -68,7 +86,28 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int) -> list[Fi
             name: part for name, part in vars(training).items() if isinstance(part, nn.Module) and part is not model
         },
     )
-    return run_all(CHECKS, subject)
+    findings = run_all(CHECKS, subject, allow)
+    place = _source(recipe.build) or (Path(reference.rpartition(":")[0]), None)
+    sites = {finding.site for finding in findings}
+    return Checked(findings=findings, place=place, places={s: p for s in sites if (p := _place_of(model, s))})
+
+
+def _place_of(model: nn.Module, site: str) -> Place | None:
+    """Where the innermost module of the user's own around `site` is defined."""
+    parts = site.split(".") if site != ROOT else []
+    for end in range(len(parts), -1, -1):
+        with contextlib.suppress(AttributeError):
+            module = model.get_submodule(".".join(parts[:end]))
+            if not type(module).__module__.startswith("torch."):
+                return _source(type(module))
+    return None
+
+
+def _source(thing: Any) -> Place | None:
+    try:
+        return Path(inspect.getsourcefile(thing) or ""), inspect.getsourcelines(thing)[1]
+    except (OSError, TypeError):  # made at a prompt, or built in
+        return None
 
 
 @contextlib.contextmanager
