@@ -164,3 +164,13 @@ def squares(model, x):
 
 def tokens(size=8):
     return torch.randn(size, TOKENS, WIDTH)
+
+
+ACCEPTANCE = {
+    "adaLN-Zero DiT": (DiT, noisy, denoising),
+    "LoRA A=B=0": (lambda: LoRA(dead=True), tokens, squares),
+    "ReZero, zero projection": (lambda: ReZero(dead=True), tokens, squares),
+    "attention only": (AttentionOnly, tokens, squares),
+    "GPT": (GPT, ids, next_token),
+}
+"""Name -> model, batch and loss."""

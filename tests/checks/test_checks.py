@@ -156,8 +156,8 @@ def test_nothing_remains_in_the_model(end):
         if end == "error":
             raise RuntimeError("in the middle")
 
+    x, optimizer = batch(), torch.optim.SGD(model.parameters())
     before = state_of(model)
-    x, optimizer = torch.ones(8, 50, 16), torch.optim.SGD(model.parameters())
     findings = check(model, x, loss_fn, optimizer=optimizer, allow=["not-run"])
     assert INTERNAL not in [f.rule for f in findings] if end == "success" else [f.rule for f in findings] == [INTERNAL]
     assert_same(before, state_of(model))
@@ -249,3 +249,44 @@ def test_not_a_module():
 
 def test_entry_is_a_value():
     assert CheckEntry("a", "b") == CheckEntry("a", "b")
+
+
+def test_gradients_optimizer_and_flags_are_put_back_by_a_check_that_steps():
+    model = SumTanh("mean")
+    model.calls = 0
+    model.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    x = batch()
+
+    def loss_fn(model, x):
+        model.calls += 1
+        return model(x).square().mean()
+
+    def step(x):
+        optimizer.zero_grad()
+        loss_fn(model, x).backward()
+        optimizer.step()
+        optimizer.param_groups[0]["lr"] *= 0.5
+
+    step(x)  # so that there are moments and gradients to lose
+    kept = {name: p.grad for name, p in model.named_parameters()}
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    moments = {p: {k: v.clone() for k, v in state.items()} for p, state in optimizer.state.items()}
+    before, calls = state_of(model), model.calls
+    findings = check(model, x, loss_fn, optimizer=optimizer, step=step)
+    assert INTERNAL not in {f.rule for f in findings}
+    assert "evaluate" in next(f.message for f in findings if f.rule == "not-run")
+    assert_same(before, state_of(model))
+    assert model.calls == calls and not model.frozen.requires_grad
+    assert {name: p.grad for name, p in model.named_parameters()} == kept
+    assert all(torch.equal(model.get_parameter(name).grad, g) for name, g in gradients.items())
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    assert optimizer.state.keys() == moments.keys()
+    assert all(torch.equal(optimizer.state[p][k], v) for p, state in moments.items() for k, v in state.items())
+    step(x)  # and it goes on
+
+
+def test_the_public_name_is_this_one():
+    import pitprop
+
+    assert pitprop.check is check

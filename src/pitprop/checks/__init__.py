@@ -3,7 +3,7 @@
 The registry is plain strings, so listing checks imports no torch. One more check is one new file and one line.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pitprop._errors import PitpropError, nearest
@@ -18,8 +18,10 @@ CHECKS: tuple[CheckEntry, ...] = (
     CheckEntry("branch-dilution", "pitprop.checks.branch_dilution"),
     CheckEntry("checkpoint-exactness", "pitprop.checks.checkpoint_exactness"),
     CheckEntry("clipping-without-effect", "pitprop.checks.clipping_without_effect"),
+    CheckEntry("constant-data", "pitprop.checks.constant_data"),
     CheckEntry("dead-zero-chain", "pitprop.checks.dead_zero_chain"),
     CheckEntry("decay-without-gradient", "pitprop.checks.decay_without_gradient"),
+    CheckEntry("label-from-shape", "pitprop.checks.label_from_shape"),
     CheckEntry("loss-at-initialisation", "pitprop.checks.loss_at_initialisation"),
     CheckEntry("no-gradient", "pitprop.checks.no_gradient"),
     CheckEntry("outside-optimizer", "pitprop.checks.outside_optimizer"),
@@ -27,6 +29,7 @@ CHECKS: tuple[CheckEntry, ...] = (
     CheckEntry("saturated-at-initialisation", "pitprop.checks.saturated_at_initialisation"),
     CheckEntry("stream-growth-at-initialisation", "pitprop.checks.stream_growth_at_initialisation"),
     CheckEntry("train-eval-activity", "pitprop.checks.train_eval_activity"),
+    CheckEntry("unsynchronised-replicas", "pitprop.checks.unsynchronised_replicas"),
     CheckEntry("unused-input", "pitprop.checks.unused_input"),
     CheckEntry("update-underflow", "pitprop.checks.update_underflow"),
     CheckEntry("zero-gradient-update", "pitprop.checks.zero_gradient_update"),
@@ -52,12 +55,12 @@ def check(
     loss_fn: LossFn | None = None,
     *,
     optimizer: Any = None,
+    step: Callable[[Any], Any] | None = None,
     allow: Iterable[str] = (),
 ) -> list[Finding]:
-    """Every check on `model`, which stays as it is: parameters, gradients, buffers, modes and random states.
+    """Every check on `model`, which stays as it is: parameters, gradients, buffers, modes, random and optimizer states.
 
-    Questions that lack their batch or optimizer are named in a note; a check that raises is a finding of
-    `pitprop-internal`. Questions about the training step need a recipe: `pitprop check FILE.py:recipe`.
+    Questions that lack what they need are named in a note; a check that raises is a finding of `pitprop-internal`.
 
     Args:
         model: A torch module.
@@ -65,13 +68,24 @@ def check(
         loss_fn: `loss_fn(model, batch)` returns the loss. Without it, gradients are those of a random linear readout
             of the outputs, and nothing is said about the loss.
         optimizer: One optimizer, or several.
+        step: `step(batch)` makes one whole training step of `model` by `optimizer`; a few are made, and
+            undone as far as model, optimizers and random states go (a scheduler counts on).
         allow: What not to report: `"check"`, or `"check@site"`.
 
     Raises:
         PitpropError: `model` is no torch module, or `allow` names no check.
     """
-    from pitprop.checks._run import run_all  # imports torch
+    from pitprop.checks._forward import kept  # imports torch
+    from pitprop.checks._run import run_all
 
     several = () if optimizer is None else tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)
     batches = () if batch is None else (batch,)
-    return run_all(CHECKS, Subject(model=model, batches=batches, loss_fn=loss_fn, optimizers=several), allow)
+    subject = Subject(
+        model=model,
+        batches=batches,
+        loss_fn=loss_fn,
+        optimizers=several,
+        step=step,
+        kept=lambda: kept(model, several),
+    )
+    return run_all(CHECKS, subject, allow)

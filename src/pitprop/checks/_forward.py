@@ -3,7 +3,7 @@
 import contextlib
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,11 +155,49 @@ def readout(result: Any) -> Tensor | None:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Every tensor in nested tuples, lists, mappings and dataclasses' attributes, in order."""
+    """Every tensor in nested tuples, lists, mappings and dataclasses, in order."""
+    return list(named_tensors(value).values())
+
+
+def named_tensors(value: Any, name: str = "batch") -> dict[str, Tensor]:
+    """The same, by dotted path."""
     if isinstance(value, Tensor):
-        return [value]
+        return {name: value}
     if isinstance(value, Mapping):
-        value = list(value.values())
+        items = [(str(key), item) for key, item in value.items()]
     elif hasattr(value, "__dataclass_fields__"):
-        value = [getattr(value, name) for name in value.__dataclass_fields__]
-    return [t for item in value for t in tensors_in(item)] if isinstance(value, tuple | list) else []
+        items = [(field, getattr(value, field)) for field in value.__dataclass_fields__]
+    elif isinstance(value, tuple | list):
+        items = list(zip(getattr(value, "_fields", map(str, range(len(value)))), value, strict=True))
+    else:
+        return {}
+    return {path: tensor for key, item in items for path, tensor in named_tensors(item, f"{name}.{key}").items()}
+
+
+@contextlib.contextmanager
+def kept(model: nn.Module, optimizers: Iterable[Any]) -> Iterator[None]:
+    """Like `preserved`, and the state of `optimizers` with it."""
+    states = [
+        (one, {p: {k: (v, _copy(v)) for k, v in state.items()} for p, state in one.state.items()}, [*one.param_groups])
+        for one in optimizers
+    ]
+    groups = [[dict(group, params=[*group["params"]]) for group in one.param_groups] for one, *_ in states]
+    try:
+        with preserved(model):
+            yield
+    finally:
+        for (one, state, identities), values in zip(states, groups, strict=True):
+            one.state.clear()
+            for parameter, entries in state.items():
+                for kept_value, value in entries.values():
+                    if isinstance(kept_value, Tensor):
+                        kept_value.copy_(value)
+                one.state[parameter] = {k: original for k, (original, _) in entries.items()}
+            for group, value in zip(identities, values, strict=True):
+                group.clear()
+                group.update(value)
+            one.param_groups[:] = identities
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
