@@ -53,6 +53,12 @@ def test_uneven_labels_are_a_note_with_the_loss_of_the_prior():
     assert float(F.cross_entropy(model(x), UNEVEN).detach()) == pytest.approx(finding.evidence["loss_prior"], rel=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_few_even_labels_are_not_uneven(seed):
+    torch.manual_seed(seed)
+    assert classes(torch.randint(0, 10, (12,))) == []
+
+
 def test_probabilities_for_logits():
     findings = classes(EVEN, change=lambda logits: logits.softmax(-1))
     assert [f.severity for f in findings] == ["warning"]

@@ -16,7 +16,7 @@ predictions and targets. Of another loss only its value is known.
 
 ## Threshold
 ln K and the entropy H of the batch's own labels are exact floors: no constant prediction has less than H. The factors 2
-and 10 are conventions.
+and 10 are conventions, and so is the level 1 in 1000 of the G-test that tells uneven labels from few.
 
 ## When it is wrong
 Weighted losses are read without their weights. Pretrained models start anywhere, also below H: that is a note. A
@@ -52,6 +52,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from scipy.stats import chi2
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -91,6 +92,8 @@ class LossAtInitialisation:
     """Multiple of the targets' variance over which a regression starts badly."""
     uneven: float = 0.9
     """Entropy of the labels over ln K, under which a prior-matched bias is worth its line."""
+    level: float = 1e-3
+    """Chance under even labels, under which the labels are uneven."""
 
     def run(self, subject: Subject) -> list[Finding]:
         losses, seen = [], _Losses()
@@ -131,16 +134,17 @@ class LossAtInitialisation:
         prior = torch.bincount(labels, minlength=num_classes).double() / labels.numel()
         answer = logits.log_softmax(-1).exp().mean(0)
         loss = float(F.cross_entropy(logits, labels))
-        return findings + self._against_prior(loss, prior, answer, math.log(num_classes))
+        return findings + self._against_prior(loss, prior, answer, labels.numel())
 
     def _binary(self, predicted: Tensor, target: Tensor) -> list[Finding]:
         on = target.double().mean().clamp(0, 1)
         answer = predicted.double().sigmoid().mean()
         loss = float(F.binary_cross_entropy_with_logits(predicted.double(), target.double()))
         prior, answers = torch.stack([1 - on, on]), torch.stack([1 - answer, answer])
-        return self._against_prior(loss, prior, answers, math.log(2))
+        return self._against_prior(loss, prior, answers, target.numel())
 
-    def _against_prior(self, loss: float, prior: Tensor, answer: Tensor, uniform: float) -> list[Finding]:
+    def _against_prior(self, loss: float, prior: Tensor, answer: Tensor, num_labels: int) -> list[Finding]:
+        uniform = math.log(len(prior))
         floor = float(-torch.special.xlogy(prior, prior).sum())
         apart = float((torch.special.xlogy(prior, prior) - torch.special.xlogy(prior, answer)).sum())
         evidence = {"loss": loss, "loss_uniform": uniform, "loss_prior": floor, "prior_divergence_nats": apart}
@@ -152,7 +156,9 @@ class LossAtInitialisation:
                 f"the loss starts at {loss:.3g}, and no constant answer has less than {floor:.3g}: the model knows "
             )
             return [self._finding("note", message + "the labels already, by training or by a leak.", evidence)]
-        if floor < self.uneven * uniform:
+        # A few even labels look uneven: the G-test says whether these could be such.
+        chance = float(chi2.sf(2 * num_labels * (uniform - floor), len(prior) - 1))
+        if floor < self.uneven * uniform and chance < self.level:
             message = (
                 f"the labels are uneven: an output bias of log prior would start at {floor:.3g}, the loss starts at "
                 f"{loss:.3g} (the answers are {apart:.2g} nats from the prior)."
