@@ -5,6 +5,8 @@ import torch
 from check_models import ACCEPTANCE
 
 import pitprop
+from pitprop.remedies import REMEDIES
+from pitprop.trials.interventions import INTERVENTIONS
 
 LOUD = {
     "adaLN-Zero DiT": set(),
@@ -32,6 +34,8 @@ def test_what_is_said_of_each(name, seed):
 
     findings = pitprop.check(model, x, loss_fn, optimizer=optimizer, step=step)
     assert {(f.severity, f.rule) for f in findings if f.severity != "note"} == LOUD[name]
+    known = {remedy.name for remedy in REMEDIES} | {kind.__name__ for kind in INTERVENTIONS}
+    assert {name for finding in findings for name in finding.remedies} <= known
     if name == "adaLN-Zero DiT":
         [orders] = [f for f in findings if f.rule == "dead-zero-chain"]
         assert "order 0: 2 tensors" in orders.message and "; 1: " in orders.message and "; 2: " in orders.message

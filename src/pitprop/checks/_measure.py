@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pitprop.checks._check import ROOT, Subject, once
-from pitprop.checks._forward import Pass, one_pass, preserved
+from pitprop.checks._forward import one_pass, preserved
 from pitprop.indicators import branch_ratio, token_cosine
 from pitprop.watch._quiet import norm, quiet
 from pitprop.watch.dispatch import ForwardMode
@@ -52,7 +52,6 @@ class Block:
 class Measured:
     """One forward and backward pass of the first batch."""
 
-    done: Pass
     scalars: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """Indicator -> site -> values, one per use."""
     branches: list[Branch] = field(default_factory=list)
@@ -73,9 +72,9 @@ class Measured:
 @once
 def measure(subject: Subject) -> Measured:
     """Measure the first batch; the model stays as it is."""
-    found = Measured(Pass((), {}, None, None, {}))
+    found = Measured()
     with preserved(subject.model), _observed(subject.model, found):
-        found.done = one_pass(subject, subject.batches[0])
+        one_pass(subject, subject.batches[0])
     return found
 
 

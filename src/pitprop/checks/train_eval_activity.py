@@ -81,7 +81,7 @@ class TrainEvalActivity:
             outermost = sorted(p for p in only if not any(p.startswith(f"{other}.") for other in only))
             for path in outermost:
                 message = f"{path} runs in {here} mode and not in {there} mode: {meaning}."
-                findings.append(found(self.name, "warning", path, message, {}, ("Stage",)))
+                findings.append(found(self.name, "warning", path, message))
         return findings
 
 

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pitprop.checks import CHECKS, Subject
 from pitprop.checks._check import ROOT
 from pitprop.checks._forward import preserved
 from pitprop.checks._run import run_all
-from pitprop.records import Finding
+from pitprop.records import RUN, Finding
 from pitprop.trials import fork
 from pitprop.trials.interventions._targets import model_of, optimizers_of
 from pitprop.trials.knobs import knobs_to_json, make_knobs
@@ -54,8 +55,7 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int, allow: Ite
     values = knobs_to_json(make_knobs(recipe, knobs))
     try:
         training, _ = build(recipe, values, seed, ())
-        source = iter(training.batches(0))
-        batches = tuple(next(source) for _ in range(NUM_BATCHES))
+        batches = tuple(islice(training.batches(0), NUM_BATCHES))
         with _kept(training):
             training.step(batches[0])
     except PitpropError:
@@ -88,7 +88,7 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int, allow: Ite
     )
     findings = run_all(CHECKS, subject, allow)
     place = _source(recipe.build) or (Path(reference.rpartition(":")[0]), None)
-    sites = {finding.site for finding in findings}
+    sites = {finding.site for finding in findings} - {RUN}
     return Checked(findings=findings, place=place, places={s: p for s in sites if (p := _place_of(model, s))})
 
 
