@@ -97,7 +97,10 @@ def test_a_branch_that_gives_the_gradient_back_is_a_note():
 def test_every_branch_of_a_stack_has_its_number():
     [finding] = BRANCH.run(subject(GPT(layers=2), ids(), next_token))
     assert {name for name in finding.evidence if "@" in name} == {
-        f"branch_ratio@blocks.{i}.{part}" for i in range(2) for part in ("attn", "mlp")
+        f"{name}@blocks.{i}.{part}"
+        for name in ("branch_ratio", "norm_dilution", "query_path_gain")
+        for i in range(2)
+        for part in ("attn", "mlp")
     }
 
 

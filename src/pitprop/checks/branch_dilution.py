@@ -85,7 +85,7 @@ class BranchDilution:
         rest = [b for b in branches if b not in drowned and b.ratio > 0]
         if rest:
             worst = max(rest, key=lambda b: b.ratio)
-            every = {f"branch_ratio@{b.site}": b.ratio for b in rest}
+            every = {f"{name}@{b.site}": value for b in rest for name, value in _evidence(b).items()}
             least = min(b.ratio for b in rest)
             message = (
                 f"{len(rest)} residual branches are {least:.2g} to {worst.ratio:.2g} times as long as their streams; "

@@ -102,8 +102,9 @@ class LossAtInitialisation:
                 done = one_pass(subject, batch)
             if done.loss is not None:
                 losses.append(float(done.loss))
-        if losses and not all(math.isfinite(loss) for loss in losses):
-            return [self._finding("failure", f"the loss is {losses[0]} before the first step.", {"loss": losses[0]})]
+        for loss in losses:
+            if not math.isfinite(loss):
+                return [self._finding("failure", f"the loss is {loss} before the first step.", {"loss": loss})]
         if losses and not any(losses):
             return [self._finding("failure", f"the loss is exactly 0 on {len(losses)} batches.", {"loss": 0.0})]
         findings = []
@@ -153,9 +154,10 @@ class LossAtInitialisation:
             return [self._finding("warning", message, evidence)]
         if floor and loss < floor / 2:
             message = (
-                f"the loss starts at {loss:.3g}, and no constant answer has less than {floor:.3g}: the model knows "
+                f"the loss starts at {loss:.3g}, and no constant answer has less than {floor:.3g}: the model knows the "
+                "labels already, by training or by a leak."
             )
-            return [self._finding("note", message + "the labels already, by training or by a leak.", evidence)]
+            return [self._finding("note", message, evidence)]
         # A few even labels look uneven: the G-test says whether these could be such.
         chance = float(chi2.sf(2 * num_labels * (uniform - floor), len(prior) - 1))
         if floor < self.uneven * uniform and chance < self.level:
