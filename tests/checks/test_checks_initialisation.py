@@ -163,6 +163,22 @@ def test_what_cuts_off_is_told_from_what_is_unused(way):
     assert NO_GRADIENT.run(subject(Cut("none"), torch.randn(8, 4))) == []
 
 
+def test_many_modules_that_are_cut_off_are_all_named():
+    model = nn.Module()
+    model.parts, model.head = nn.ModuleList(nn.Linear(4, 4) for _ in range(40)), nn.Linear(4, 1)
+    model.forward = lambda x: model.head(sum(part(x) for part in model.parts).detach())
+    found = NO_GRADIENT.run(subject(model, torch.randn(8, 4)))
+    assert {f.severity for f in found} == {"warning"} and sum(f.evidence["num_tensors"] for f in found) == 80
+    assert len(found) == 33 and found[-1].site == "parts"
+
+
+def test_where_outputs_change_by_themselves_nothing_is_claimed():
+    model, generator = Cut("detach"), torch.Generator()
+    model.forward = lambda x: Cut.forward(model, x + torch.randn(x.shape, generator=generator))
+    [finding] = NO_GRADIENT.run(subject(model, torch.randn(8, 4)))
+    assert finding.severity == "note" and "can't be told" in finding.message
+
+
 def test_a_loss_without_the_model_and_a_frozen_model_are_failures():
     model, x = Cut("none"), torch.randn(8, 4)
     [cut] = NO_GRADIENT.run(subject(model, x, lambda model, x: model(x).detach().sum()))

@@ -55,7 +55,7 @@ from pitprop.checks._wake import gradients_of, is_zero, nudge, wake
 from pitprop.records import Finding
 
 MOST = 32
-"""Modules in question that are changed one by one."""
+"""Modules in question that are changed one by one; the rest are changed together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,8 @@ class NoGradient:
             return [self._finding("failure", ROOT, "no parameter asks for a gradient: everything is frozen.", 0)]
         with preserved(subject.model):
             waking = wake(subject)
+            if not (waking.silent or waking.absent):
+                return []
             nudge([parameters[name] for name in waking.zero if is_zero(parameters[name])])
             alive, _ = gradients_of(subject, waking.orders)
             without = [name for name in (*waking.silent, *waking.absent) if name not in alive]
@@ -78,6 +80,13 @@ class NoGradient:
                 reason = "no parameter gets a gradient: the loss does not depend on the model, or is cut off from it."
                 return [self._finding("failure", ROOT, reason, len(without))]
             cut = _acting(subject, without)
+        if cut is None:
+            seen = (
+                f"{len(without)} parameters ({some(without)}) get no gradient; what depends on them can't be told, for"
+            )
+            return [
+                self._finding("note", common(without), f"{seen} the same pass gives different outputs.", len(without))
+            ]
         findings = []
         for site, names in cut.items():
             seen = f"{len(names)} parameters at {site} ({some(names)}) change the output and get no gradient"
@@ -92,16 +101,21 @@ class NoGradient:
         return found(self.name, severity, site, message, {"num_tensors": count}, ("Freeze",))
 
 
-def _acting(subject: Subject, names: list[str]) -> dict[str, list[str]]:
-    """Those of `names` that change the output, by module."""
+def _acting(subject: Subject, names: list[str]) -> dict[str, list[str]] | None:
+    """Those of `names` that change the output, by module; None where the output changes by itself."""
+    if not names:
+        return {}
+    before = _outputs(subject)
+    if differ(before, _outputs(subject)):
+        return None
+    if not _moves(subject, names, before):
+        return {}
     modules: dict[str, list[str]] = {}
     for name in names:
         modules.setdefault(common([name]), []).append(name)
-    before = _outputs(subject)
-    reproducible = not differ(before, _outputs(subject))
-    if not names or not reproducible or not _moves(subject, names, before):
-        return {}
-    return {site: group for site, group in list(modules.items())[:MOST] if _moves(subject, group, before)}
+    groups = list(modules.values())
+    groups[MOST:] = [[name for group in groups[MOST:] for name in group]] if len(groups) > MOST else []
+    return {common(group): group for group in groups if _moves(subject, group, before)}
 
 
 def _moves(subject: Subject, names: list[str], before: list[Tensor]) -> bool:
