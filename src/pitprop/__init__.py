@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "watch": "pitprop.watch",
+    "check": "pitprop.checks",
     "detect": "pitprop.rules",
     "Recipe": "pitprop.trials.recipe",
     "bisect": "pitprop.trials",
@@ -30,6 +31,7 @@ __all__ = [
     "Row",
     "RunInfo",
     "bisect",
+    "check",
     "detect",
     "diagnose",
     "rescue",

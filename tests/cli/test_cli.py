@@ -238,8 +238,8 @@ CHANGES = (
 OPTIONS = {
     "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",
     "case": "--claims --diagnose --json --out NAME",
-    "check": "--fail-on --json --knob --seed RECIPE",
-    "detect": "--allow --fail-on --json --rule RUN",
+    "check": "--allow --fail-on --format --json --knob --seed RECIPE",
+    "detect": "--allow --fail-on --format --json --rule RUN",
     "diagnose": f"--json --knob --on --out --screen-seeds --seeds --timeout-s --workers RECIPE {CHANGES}",
     "explain": "--json NAME",
     "export": "--json RUN TO",

@@ -1,48 +1,52 @@
-"""All checks on one model; none of them can take the caller down."""
+"""All checks on one subject; none of them can take the caller down."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from torch import nn
 
 from pitprop._errors import PitpropError
-from pitprop.checks._check import Check, CheckEntry, LossFn
-from pitprop.checks._forward import ROOT
-from pitprop.records import Finding, Severity
+from pitprop.checks._check import ROOT, CheckEntry, Subject, found
+from pitprop.records import Finding
 from pitprop.rules._allow import INTERNAL, is_allowed, read_allow
 
+NOT_RUN = "not-run"
+"""Rule name of the note about checks that lacked something."""
 
-def run_all(
-    entries: Iterable[CheckEntry], model: Any, batch: Any, optimizer: Any, loss_fn: LossFn | None, allow: Iterable[str]
-) -> list[Finding]:
-    """Findings of `entries`; see `pitprop.checks.run_checks`."""
-    if not isinstance(model, nn.Module):
+
+def run_all(entries: Iterable[CheckEntry], subject: Subject, allow: Iterable[str] = ()) -> list[Finding]:
+    """Findings of `entries`; see `pitprop.check`."""
+    if not isinstance(subject.model, nn.Module):
         raise PitpropError(
-            f"checks got a {type(model).__name__}, not a torch module",
+            f"checks got a {type(subject.model).__name__}, not a torch module",
             means="They read modules, parameters and buffers.",
             do="Pass the `torch.nn.Module` that is trained.",
         )
     entries = tuple(entries)
-    allowed = read_allow(allow, (entry.name for entry in entries))
-    given = {"batch": batch, "optimizer": optimizer}
-    findings = []
+    allowed = read_allow(allow, (*(entry.name for entry in entries), NOT_RUN))
+    findings: list[Finding] = []
+    raised: dict[str, list[str]] = {}
+    waiting: dict[str, list[str]] = {}
     for entry in entries:
         check = entry.load()
-        missing = [need for need in check.needs if given[need] is None]
+        missing = [need for need in check.needs if not _given(subject, need)]
         if missing:
-            findings.append(_finding(check.name, "note", f"not run: it needs {' and '.join(missing)}, not given."))
-            continue
-        findings += _ask(check, model, batch, optimizer, loss_fn)
+            waiting.setdefault(" and ".join(missing), []).append(check.name)
+        else:
+            try:
+                findings += check.run(subject)
+            except Exception as error:  # one check that can't be answered leaves the others their say
+                raised.setdefault(f"{type(error).__name__}: {error}", []).append(check.name)
+    findings += [
+        found(INTERNAL, "warning", ROOT, f"{', '.join(names)} raised {error}; this says nothing about the model.")
+        for error, names in raised.items()
+    ]
+    findings += [
+        found(NOT_RUN, "note", ROOT, f"{', '.join(names)}: not asked, for want of {need}.")
+        for need, names in waiting.items()
+    ]
     return [finding for finding in findings if not is_allowed(finding, allowed)]
 
 
-def _ask(check: Check, model: nn.Module, batch: Any, optimizer: Any, loss_fn: LossFn | None) -> list[Finding]:
-    try:
-        return check.run(model, batch, optimizer=optimizer, loss_fn=loss_fn)
-    except Exception as error:  # one check that can't be answered leaves the others their say
-        why = f"check {check.name} raised {type(error).__name__}: {error}; it says nothing about the model."
-        return [_finding(INTERNAL, "warning", why)]
-
-
-def _finding(rule: str, severity: Severity, message: str) -> Finding:
-    return Finding(rule=rule, severity=severity, site=ROOT, onset=0, detected=0, message=message)
+def _given(subject: Subject, need: str) -> bool:
+    value = getattr(subject, need)
+    return value is not None and value != ()

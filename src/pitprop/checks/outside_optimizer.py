@@ -26,23 +26,20 @@ whether it matters.
 ## Example
 >>> import torch
 >>> from torch import nn
+>>> from pitprop.checks import Subject
 >>> model = nn.ModuleDict({"body": nn.Linear(4, 4), "head": nn.Linear(4, 2)})
 >>> optimizer = torch.optim.SGD(model["head"].parameters(), lr=0.1)
->>> [(finding.severity, finding.site) for finding in CHECK.run(model, optimizer=optimizer)]
+>>> [(finding.severity, finding.site) for finding in CHECK.run(Subject(model=model, optimizers=(optimizer,)))]
 [('warning', 'body')]
 
 ## References
 Catalogue of failure modes, mode 11 (adapters that never wake).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from torch import nn
-
-from pitprop.checks._check import LossFn
-from pitprop.checks._forward import ROOT
+from pitprop.checks._check import Subject, common, found, some
 from pitprop.records import Finding, Severity
 
 
@@ -51,67 +48,35 @@ class OutsideOptimizer:
     """Parameters that are trained by nobody."""
 
     name: ClassVar[str] = "outside-optimizer"
-    needs: ClassVar[tuple[str, ...]] = ("optimizer",)
+    needs: ClassVar[tuple[str, ...]] = ("optimizers",)
 
-    def run(
-        self, model: nn.Module, batch: Any = None, *, optimizer: Any = None, loss_fn: LossFn | None = None
-    ) -> list[Finding]:
-        optimizers = optimizer if isinstance(optimizer, Iterable) else (optimizer,)
-        held = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
-        parameters = dict(model.named_parameters())
+    def run(self, subject: Subject) -> list[Finding]:
+        held = {id(p) for one in subject.optimizers for group in one.param_groups for p in group["params"]}
+        parameters = dict(subject.model.named_parameters())
         trainable = {name for name, p in parameters.items() if p.requires_grad}
         outside = [name for name in parameters if name in trainable and id(parameters[name]) not in held]
         frozen = [name for name in parameters if name not in trainable and id(parameters[name]) in held]
         findings = []
         if outside:
             everything = len(outside) == len(trainable)
-            findings.append(
-                self._finding(
-                    "failure" if everything else "warning",
-                    outside,
-                    parameters,
-                    f"{_some(outside)} of {len(trainable)} trainable parameters are in no optimizer",
-                    "no step will change the model" if everything else "they get gradients and never move",
-                )
-            )
+            seen = f"{_counted(outside)} of {len(trainable)} trainable parameters are in no optimizer"
+            meaning = "no step will change the model" if everything else "they get gradients and never move"
+            severity: Severity = "failure" if everything else "warning"
+            findings.append(self._finding(severity, outside, parameters, seen, meaning))
         if frozen:
             meaning = "they stay as they are unless something unfreezes them"
-            findings.append(
-                self._finding("note", frozen, parameters, f"{_some(frozen)}: frozen, but in an optimizer", meaning)
-            )
+            seen = f"{_counted(frozen)}: frozen, but in an optimizer"
+            findings.append(self._finding("note", frozen, parameters, seen, meaning))
         return findings
 
     def _finding(self, severity: Severity, names: list[str], parameters: dict, seen: str, meaning: str) -> Finding:
-        site = _common(names)
-        return Finding(
-            rule=self.name,
-            severity=severity,
-            site=site,
-            onset=0,
-            detected=0,
-            message=f"{seen} at {site}; {meaning}.",
-            evidence={
-                "num_tensors": float(len(names)),
-                "num_elements": float(sum(parameters[name].numel() for name in names)),
-            },
-            remedies=("Freeze",),
-        )
+        site = common(names)
+        evidence = {"num_tensors": len(names), "num_elements": sum(parameters[name].numel() for name in names)}
+        return found(self.name, severity, site, f"{seen} at {site}; {meaning}.", evidence, ("Freeze",))
 
 
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{len(names)} ({shown}{', ...' if len(names) > 3 else ''})"
-
-
-def _common(names: list[str]) -> str:
-    """The innermost module that holds all `names`."""
-    paths = [name.split(".")[:-1] for name in names]
-    shared = []
-    for parts in zip(*paths, strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.append(parts[0])
-    return ".".join(shared) or ROOT
+def _counted(names: list[str]) -> str:
+    return f"{len(names)} ({some(names)})"
 
 
 CHECK = OutsideOptimizer()

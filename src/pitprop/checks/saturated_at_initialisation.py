@@ -8,7 +8,7 @@ A saturated unit passes hardly any gradient, so everything that feeds it starts 
 Adam may stay so. Fifty normalised tokens summed before a tanh are enough.
 
 ## Reads
-One batch, one forward pass without gradients. Nothing of it remains: modes, buffers and random states are put back.
+One batch, one pass. Nothing of it remains.
 
 ## Threshold
 A share of 0.5. A standard normal pre-activation gives 0.3 % for tanh and nothing for the sigmoid, so a majority is far
@@ -24,9 +24,10 @@ Bring the pre-activation to unit size: normalise it, or average tokens where the
 ## Example
 >>> import torch
 >>> from torch import nn
+>>> from pitprop.checks import Subject
 >>> model = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
 >>> x = 1000 * torch.randn(16, 8)
->>> [(finding.severity, finding.site) for finding in CHECK.run(model, x)]
+>>> [(finding.severity, finding.site) for finding in CHECK.run(Subject(model=model, batches=(x,)))]
 [('warning', '1')]
 
 ## References
@@ -34,41 +35,12 @@ Glorot and Bengio, "Understanding the difficulty of training deep feedforward ne
 Catalogue of failure modes, mode 13; the rule `saturated-units` sees the same over time.
 """
 
-import statistics
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
-import torch
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from pitprop.checks._check import LossFn
-from pitprop.checks._forward import ROOT, forward, preserved
-from pitprop.indicators import saturated_share
+from pitprop.checks._check import Subject, found
+from pitprop.checks._measure import measure
 from pitprop.records import Finding
-
-aten = torch.ops.aten
-SQUASHING: dict[Any, Literal["tanh", "sigmoid"]] = {
-    aten.tanh.default: "tanh",
-    aten.tanh_.default: "tanh",
-    aten.sigmoid.default: "sigmoid",
-    aten.sigmoid_.default: "sigmoid",
-}
-
-
-class _Saturation(TorchDispatchMode):
-    """Shares of saturated units by site, of every tanh and sigmoid that runs."""
-
-    def __init__(self, stack: list[str]):
-        super().__init__()
-        self.stack, self.shares = stack, {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if func in SQUASHING:
-            share = float(saturated_share(out, SQUASHING[func]))
-            self.shares.setdefault(self.stack[-1], []).append(share)
-        return out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,41 +48,25 @@ class SaturatedAtInitialisation:
     """Units that pass no gradient from the start."""
 
     name: ClassVar[str] = "saturated-at-initialisation"
-    needs: ClassVar[tuple[str, ...]] = ("batch",)
+    needs: ClassVar[tuple[str, ...]] = ("batches",)
 
     majority: float = 0.5
     """Share of saturated units over which the site is saturated."""
 
-    def run(
-        self, model: nn.Module, batch: Any = None, *, optimizer: Any = None, loss_fn: LossFn | None = None
-    ) -> list[Finding]:
-        stack, handles = [ROOT], []
-        mode = _Saturation(stack)
-        try:
-            for site, module in model.named_modules():
-                enter = module.register_forward_pre_hook(lambda *_, site=site: stack.append(site or ROOT))
-                leave = module.register_forward_hook(lambda *_: stack.pop() and None, always_call=True)
-                handles += [enter, leave]
-            with preserved(model), mode:
-                forward(model, batch, loss_fn)
-        finally:
-            for handle in handles:
-                handle.remove()
-        means = {site: statistics.fmean(shares) for site, shares in mode.shares.items()}
-        return [self._finding(site, share) for site, share in means.items() if share > self.majority]
-
-    def _finding(self, site: str, share: float) -> Finding:
-        return Finding(
-            rule=self.name,
-            severity="warning",
-            site=site,
-            onset=0,
-            detected=0,
-            message=f"{share:.0%} of the units are saturated at {site} before the first step; "
-            "what feeds them gets hardly any gradient.",
-            evidence={"saturated_share": share},
-            remedies=("unit-rms", "mean-pool", "Knob", "Reinitialise"),
-        )
+    def run(self, subject: Subject) -> list[Finding]:
+        return [
+            found(
+                self.name,
+                "warning",
+                site,
+                f"{share:.0%} of the units are saturated at {site} before the first step; "
+                "what feeds them gets hardly any gradient.",
+                {"saturated_share": share},
+                ("unit-rms", "mean-pool", "Knob", "Reinitialise"),
+            )
+            for site, share in measure(subject).means("saturated_share").items()
+            if share > self.majority
+        ]
 
 
 CHECK = SaturatedAtInitialisation()

@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from cyclopts import CycloptsError
 from rich.console import Console
@@ -45,7 +46,7 @@ EXTRAS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in arguments
+    as_json = "--json" in arguments or "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
     resumes = arguments[:1] and arguments[0] in RESUMABLE
     try:
         with _sigterm_as_ctrl_c() if resumes else contextlib.nullcontext():

@@ -1,6 +1,5 @@
 """Verbs that build a model: `check` and `case`."""
 
-import dataclasses
 import importlib
 import json as json_
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pitprop.cli._app import FOUND, SEVERITIES, Json, Knobs, app
+from pitprop.cli._app import Allow, Json, Knobs, app
+from pitprop.cli._findings import Format, exit_code, show
 from pitprop.cli._recipes import pairs, reference_of
 from pitprop.cli._say import escape, print_json, progress_bar, say
 from pitprop.cli.diagnose import PAGE, find_cause
@@ -16,8 +16,18 @@ from pitprop.records import Severity
 
 
 @app.command
-def check(recipe: str, /, *, knob: Knobs = (), seed: int = 0, fail_on: Severity = "failure", json: Json = False) -> int:
-    """Ask a model the questions worth asking before training, on one batch.
+def check(
+    recipe: str,
+    /,
+    *,
+    allow: Allow = (),
+    knob: Knobs = (),
+    seed: int = 0,
+    fail_on: Severity = "failure",
+    format: Format = "text",
+    json: Json = False,
+) -> int:
+    """Ask a model and its training step the questions worth asking before training, on a few batches.
 
     Args:
         recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
@@ -26,16 +36,13 @@ def check(recipe: str, /, *, knob: Knobs = (), seed: int = 0, fail_on: Severity 
     """
     from pitprop.trials.preflight import check_recipe
 
-    findings = check_recipe(reference_of(recipe), pairs(knob), seed)
-    if json:
-        print_json({"recipe": recipe, "findings": [dataclasses.asdict(f) for f in findings]})
-    else:
-        for finding in findings:
-            say(f"[bold]{finding.severity}[/bold] {finding.rule} at {escape(finding.site)}")
-            say(f"  {escape(finding.message)}")
-        if not findings:
-            say("Nothing found.")
-    return FOUND if any(SEVERITIES.index(f.severity) >= SEVERITIES.index(fail_on) for f in findings) else 0
+    form = "json" if json else format
+    with progress_bar(quiet=True):  # what a recipe prints is not part of the answer
+        checked = check_recipe(reference_of(recipe), pairs(knob), seed, allow)
+    show(checked.findings, form, {"recipe": recipe}, checked.places, checked.place)
+    if not checked.findings and form == "text":
+        say("Nothing found.")
+    return exit_code(checked.findings, fail_on)
 
 
 @app.command

@@ -1,18 +1,25 @@
 """Verbs that read a run folder and need no model: `detect`, `report`, `export`."""
 
-import dataclasses
 from pathlib import Path
 
 from rich.console import Console
 
-from pitprop.cli._app import FOUND, SEVERITIES, Allow, Json, Rules, app
-from pitprop.cli._say import escape, print_json, say
+from pitprop.cli._app import Allow, Json, Rules, app
+from pitprop.cli._findings import Format, exit_code, show
+from pitprop.cli._say import print_json, say
 from pitprop.records import Severity
 
 
 @app.command
 def detect(
-    run: Path, /, *, allow: Allow = (), fail_on: Severity = "failure", rule: Rules = (), json: Json = False
+    run: Path,
+    /,
+    *,
+    allow: Allow = (),
+    fail_on: Severity = "failure",
+    rule: Rules = (),
+    format: Format = "text",
+    json: Json = False,
 ) -> int:
     """Read a trace again and say what is wrong with the run.
 
@@ -24,23 +31,14 @@ def detect(
     from pitprop.rules import detect as detect_
     from pitprop.trace import Reader
 
+    form = "json" if json else format
     with Reader(run) as trace:
         findings = detect_(trace.rows(), tuple(by_name(name) for name in rule) or RULES, allow=allow)
         steps = trace.last_step
-    if json:
-        print_json({"run": str(run), "last_step": steps, "findings": [dataclasses.asdict(f) for f in findings]})
-    elif not findings:
+    show(findings, form, {"run": str(run), "last_step": steps}, {}, (run / "trace.sqlite", None))
+    if not findings and form == "text":
         say(f"Nothing found in {run} (last step {steps}).")
-    else:
-        for finding in sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.onset)):
-            say(
-                f"[bold]{finding.severity}[/bold] {finding.rule} at {escape(finding.site)}, onset {finding.onset}, ",
-                "",
-            )
-            say(f"detected {finding.detected}\n  {escape(finding.message)}")
-            say(f"  [dim]explain: pitprop explain {finding.rule}; allow: --allow {finding.rule}[/dim]")
-    worst = max((SEVERITIES.index(f.severity) for f in findings), default=-1)
-    return FOUND if worst >= SEVERITIES.index(fail_on) else 0
+    return exit_code(findings, fail_on)
 
 
 @app.command

@@ -44,6 +44,7 @@ class ForwardMode(TorchDispatchMode):
         attention_sites: Sites where attention is expected.
         parameters: Storages of the model's parameters.
         guard: `with guard(tap)` keeps errors of a measurement from the loop.
+        on_addition: Sees each residual addition before it runs, as (site, stream, branch).
     """
 
     supports_higher_order_operators = True
@@ -58,12 +59,13 @@ class ForwardMode(TorchDispatchMode):
         attention_sites: frozenset[str],
         parameters: frozenset[int],
         guard: Callable[[str], AbstractContextManager],
+        on_addition: Callable[[str, Tensor, Tensor], None] | None = None,
     ):
         super().__init__()
         self._record, self._record_map, self._unmeasured = record, record_map, unmeasured
         self._stack, self._attention_sites = stack, attention_sites
         self._provenance = Provenance(parameters)
-        self._guard = guard
+        self._guard, self._on_addition = guard, on_addition
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -159,6 +161,8 @@ class ForwardMode(TorchDispatchMode):
             site = child_towards(site, here)
         with quiet():
             self._record("branch_ratio", site, branch_ratio(branch[:BRANCH_SAMPLES], stream[:BRANCH_SAMPLES]))
+        if self._on_addition is not None:
+            self._on_addition(site, stream, branch)
 
     def _attention_site(self) -> str:
         """The innermost module that looks like attention; else the innermost that has children."""

@@ -1,0 +1,124 @@
+"""Findings as a person, a program, a code-scanning service or a GitHub workflow reads them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from cyclopts import Parameter
+
+import pitprop
+from pitprop.catalogue import Entry, entries
+from pitprop.cli._app import FOUND, SEVERITIES
+from pitprop.cli._say import escape, print_json, say
+from pitprop.records import Finding, Severity
+
+Format = Annotated[
+    Literal["text", "json", "sarif", "github"],
+    Parameter(help="text, json, sarif (2.1.0, for code scanning) or github (annotations of a workflow)."),
+]
+Place = tuple[Path, int | None]
+"""A file and a line in it."""
+
+SARIF_LEVEL = {"note": "note", "warning": "warning", "failure": "error"}
+GITHUB_COMMAND = {"note": "notice", "warning": "warning", "failure": "error"}
+
+
+def show(
+    findings: Sequence[Finding], form: str, document: Mapping[str, Any], places: Mapping[str, Place], place: Place
+) -> None:
+    """Print `findings`, the most severe first.
+
+    Args:
+        findings: What was found.
+        form: One of `Format`.
+        document: What the JSON document says beside the findings.
+        places: Site -> where it lies in the user's source, as far as known.
+        place: Where what was examined lies: for all other sites.
+    """
+    ordered = sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.onset))
+    pages = {entry.name: entry for kind in ("checks", "rules") for entry in entries(kind)}
+    where = [places.get(finding.site, place) for finding in ordered]
+    if form == "json":
+        print_json({**document, "findings": [dataclasses.asdict(finding) for finding in ordered]})
+    elif form == "sarif":
+        print_json(_sarif(ordered, where, pages))
+    elif form == "github":
+        for finding, at in zip(ordered, where, strict=True):
+            print(_annotation(finding, at))
+    else:
+        for finding in ordered:
+            since = f", onset {finding.onset}, detected {finding.detected}" if finding.detected else ""
+            say(f"[bold]{finding.severity}[/bold] {finding.rule} at {escape(finding.site)}{since}")
+            say(f"  {escape(finding.message)}")
+            explain = f"explain: pitprop explain {finding.rule}; " if finding.rule in pages else ""
+            say(f"  [dim]{explain}allow: --allow {finding.rule}[/dim]")
+
+
+def exit_code(findings: Sequence[Finding], fail_on: Severity) -> int:
+    """1 where a finding is at least as severe as `fail_on`."""
+    return FOUND if any(SEVERITIES.index(f.severity) >= SEVERITIES.index(fail_on) for f in findings) else 0
+
+
+def _sarif(findings: Sequence[Finding], where: Sequence[Place], pages: Mapping[str, Entry]) -> dict[str, Any]:
+    """A SARIF 2.1.0 log of one run."""
+    names = list(dict.fromkeys(finding.rule for finding in findings))
+    rules = [
+        {
+            "id": name,
+            "shortDescription": {"text": pages[name].summary},
+            "help": {"text": pages[name].page, "markdown": pages[name].page},
+        }
+        if name in pages
+        else {"id": name}
+        for name in names
+    ]
+    results = [
+        {
+            "ruleId": finding.rule,
+            "ruleIndex": names.index(finding.rule),
+            "level": SARIF_LEVEL[finding.severity],
+            "message": {"text": finding.message},
+            "locations": [
+                {
+                    "physicalLocation": {
+                        "artifactLocation": {"uri": _uri(file)},
+                        **({"region": {"startLine": line}} if line else {}),
+                    },
+                    "logicalLocations": [{"fullyQualifiedName": finding.site, "kind": "module"}],
+                }
+            ],
+            "partialFingerprints": {"ruleAtSite/v1": f"{finding.rule}@{finding.site}"},
+            "properties": {"evidence": dict(finding.evidence), "remedies": list(finding.remedies)},
+        }
+        for finding, (file, line) in zip(findings, where, strict=True)
+    ]
+    driver = {"name": "pitprop", "version": pitprop.__version__, "rules": rules}
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": results}],
+    }
+
+
+def _uri(file: Path) -> str:
+    """Relative to the working folder where it lies below it, as code scanning wants it."""
+    file = file.resolve()
+    return quote(file.relative_to(Path.cwd()).as_posix()) if file.is_relative_to(Path.cwd()) else file.as_uri()
+
+
+def _annotation(finding: Finding, place: Place) -> str:
+    """A workflow command; the escapes are GitHub's own."""
+    file, line = place
+    file = file.resolve()
+    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    properties = {"file": str(shown), **({"line": line} if line else {}), "title": f"{finding.rule} at {finding.site}"}
+    told = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in properties.items())
+    return f"::{GITHUB_COMMAND[finding.severity]} {told}::{_escaped(finding.message)}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    for character in "%\r\n" + more:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text

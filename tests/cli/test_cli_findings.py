@@ -1,0 +1,188 @@
+"""Findings for a program, for code scanning and for a GitHub workflow; and the exit code of each."""
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from pitprop.cli import main
+from pitprop.cli._findings import show
+from pitprop.records import RUN, Finding, RunInfo
+from pitprop.trace import Writer
+
+RECIPE = """
+    import torch
+    from dataclasses import dataclass
+    from torch import nn
+    from pitprop import Recipe
+
+    @dataclass(frozen=True)
+    class Knobs:
+        dead: bool = True
+
+    class Adapter(nn.Module):
+        def __init__(self, dead):
+            super().__init__()
+            self.A = nn.Parameter(torch.zeros(4, 2) if dead else torch.randn(4, 2))
+            self.B = nn.Parameter(torch.zeros(2, 4))
+
+        def forward(self, x):
+            return x + x @ self.A @ self.B
+
+    class Training:
+        def __init__(self, seed, knobs):
+            torch.manual_seed(seed)
+            self.model = nn.Sequential(nn.Linear(4, 4), Adapter(knobs.dead))
+            self.optimizer = torch.optim.AdamW(self.model.parameters())
+
+        def batches(self, cursor):
+            while True:
+                yield torch.randn(8, 4, generator=torch.Generator().manual_seed(cursor))
+                cursor += 1
+
+        def step(self, x):
+            print("stepping on")
+            loss = (self.model(x) - 1).square().mean()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            return {"loss": loss.detach()}
+
+        @torch.no_grad()
+        def evaluate(self):
+            x = torch.randn(16, 4, generator=torch.Generator().manual_seed(99))
+            return {"error": float((self.model(x) - x).square().mean())}
+
+    recipe = Recipe(build=Training, knobs=Knobs, metric="error")
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a recipe.py").write_text(textwrap.dedent(RECIPE))
+    return "a recipe.py:recipe"
+
+
+@pytest.fixture
+def collapsed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Writer(tmp_path / "run", RunInfo(name="run", started="2026-01-01T00:00:00Z")) as trace:
+        for step in range(80):
+            trace.append(step, {"output_uniqueness": {RUN: 1 / 64}, "output_spread": {RUN: 1e-7}})
+    return "run"
+
+
+# Of the SARIF 2.1.0 schema: what each object that we write must have and may have (it allows nothing else).
+SARIF = {
+    "log": ({"version", "runs"}, {"$schema", "version", "runs", "inlineExternalProperties", "properties"}),
+    "run": ({"tool"}, {"tool", "results", "invocations", "artifacts", "columnKind", "properties"}),
+    "driver": ({"name"}, {"name", "version", "semanticVersion", "informationUri", "rules", "properties"}),
+    "rule": ({"id"}, {"id", "name", "shortDescription", "fullDescription", "help", "helpUri", "properties"}),
+    "result": (
+        {"message"},
+        {"ruleId", "ruleIndex", "level", "message", "locations", "partialFingerprints", "properties", "kind"},
+    ),
+    "location": (set(), {"physicalLocation", "logicalLocations", "message", "properties"}),
+    "physical": (set(), {"artifactLocation", "region"}),
+    "logical": (set(), {"name", "fullyQualifiedName", "kind"}),
+}
+
+
+def conforms(kind, value):
+    required, allowed = SARIF[kind]
+    assert required <= value.keys() <= allowed, (kind, value.keys())
+
+
+def check_sarif(text):
+    log = json.loads(text)
+    conforms("log", log)
+    assert log["version"] == "2.1.0"
+    [run] = log["runs"]
+    conforms("run", run)
+    driver = run["tool"]["driver"]
+    conforms("driver", driver)
+    for rule in driver["rules"]:
+        conforms("rule", rule)
+        assert set(rule.get("help", {"text": ""})) <= {"text", "markdown"}
+    for result in run["results"]:
+        conforms("result", result)
+        assert result["level"] in ("none", "note", "warning", "error")
+        assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+        assert set(result["message"]) == {"text"} and result["message"]["text"]
+        assert all(isinstance(v, str) for v in result["partialFingerprints"].values())
+        for location in result["locations"]:
+            conforms("location", location)
+            conforms("physical", location["physicalLocation"])
+            conforms("logical", location["logicalLocations"][0])
+            assert location["physicalLocation"].get("region", {"startLine": 1})["startLine"] >= 1
+    return run["results"]
+
+
+def line_of(text):
+    return 1 + Path("a recipe.py").read_text().splitlines().index(text)
+
+
+def test_sarif_of_a_check_points_at_the_class(recipe, capsys):
+    assert main(["check", recipe, "--format", "sarif"]) == 1
+    results = check_sarif(capsys.readouterr().out)
+    [dead] = [r for r in results if r["ruleId"] == "dead-zero-chain"]
+    assert dead["level"] == "error"
+    [location] = dead["locations"]
+    assert location["physicalLocation"] == {
+        "artifactLocation": {"uri": "a%20recipe.py"},
+        "region": {"startLine": line_of("class Adapter(nn.Module):")},
+    }
+    assert location["logicalLocations"] == [{"fullyQualifiedName": "1", "kind": "module"}]
+    assert results == sorted(results, key=lambda r: ["error", "warning", "note"].index(r["level"]))
+
+
+def test_github_annotations(recipe, capsys):
+    assert main(["check", recipe, "--format", "github"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith(("::error ", "::warning ", "::notice ")) for line in lines)
+    start = f"::error file=a recipe.py,line={line_of('class Adapter(nn.Module):')},title=dead-zero-chain at 1::2 zero"
+    assert lines[0].startswith(start)
+
+
+def test_github_escapes(tmp_path, capsys):
+    finding = Finding(
+        rule="r", severity="warning", site="a,b:c", onset=0, detected=0, message="100 %\nand more: yes", evidence={}
+    )
+    show([finding], "github", {}, {}, (tmp_path / "x.py", 3))
+    assert capsys.readouterr().out == (
+        f"::warning file={tmp_path}/x.py,line=3,title=r at a%2Cb%3Ac::100 %25%0Aand more: yes\n"
+    )
+
+
+@pytest.mark.parametrize("form", ["text", "json", "sarif", "github"])
+def test_the_exit_code_is_that_of_the_findings(recipe, form, capsys):
+    alive = ["check", recipe, "--knob", "dead=false", "--format", form]
+    assert main(alive) == 0
+    assert main([*alive, "--fail-on", "note"]) == 1  # A wakes up behind B
+    assert main(["check", recipe, "--format", form, "--allow", "dead-zero-chain@1", "--fail-on", "failure"]) == 0
+    assert "stepping on" not in capsys.readouterr().out
+
+
+def test_json_by_either_name_and_errors_in_it(recipe, capsys):
+    main(["check", recipe, "--json"])
+    first = json.loads(capsys.readouterr().out)
+    main(["check", recipe, "--format", "json"])
+    assert json.loads(capsys.readouterr().out) == first
+    assert main(["check", "nowhere.py:recipe", "--format", "json"]) == 2
+    assert "nowhere.py" in json.loads(capsys.readouterr().out)["error"]["seen"]
+    assert main(["check", recipe, "--allow", "dead-zero-chian"]) == 2
+    assert "dead-zero-chain" in capsys.readouterr().err
+    assert main(["check", recipe, "--format", "xml"]) == 2
+
+
+def test_detect_has_the_same_formats(collapsed, capsys):
+    assert main(["detect", collapsed, "--format", "sarif"]) == 1
+    [result] = check_sarif(capsys.readouterr().out)
+    assert (result["ruleId"], result["level"]) == ("output-duplication", "error")
+    assert result["locations"][0]["physicalLocation"] == {"artifactLocation": {"uri": "run/trace.sqlite"}}
+    assert main(["detect", collapsed, "--format", "github", "--fail-on", "failure"]) == 1
+    assert capsys.readouterr().out.startswith("::error file=run/trace.sqlite,title=output-duplication at <run>::")
+    assert main(["detect", collapsed, "--format", "sarif", "--allow", "output-duplication"]) == 0
+    assert check_sarif(capsys.readouterr().out) == []
