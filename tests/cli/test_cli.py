@@ -247,8 +247,8 @@ OPTIONS = {
     "report": "--allow --json --out RUN",
     "rescue": "--budget --json --knob --on --out --run --screen-seeds --seeds --timeout-s --workers CHECKPOINT RECIPE "
     f"{CHANGES}",
-    "trial": "--direction --factorial --fork-step --horizon --json --knob --margin --metric --on --out --resolution "
-    f"--seeds --timeout-s --workers RECIPE {CHANGES}",
+    "trial": "--direction --early-stop --factorial --fork-step --guard --horizon --json --knob --margin --metric "
+    f"--on --out --resolution --seeds --timeout-s --workers RECIPE {CHANGES}",
 }
 
 
