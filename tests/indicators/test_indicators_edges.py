@@ -22,22 +22,34 @@ ROWS, LONG = (4, 3), (2, 5, 8)
 
 # name -> (shapes, value for arguments that are all one half, value for ... without entries, value for one member)
 EDGES = {
+    "adapter_ratio": ([(3, 2), (2, 3), ()], 3.0, [(3, 0), (0, 3), ()], NAN, [(1, 1), (1, 1), ()], 0.5),
     "attention_entropy": ([ROWS], 1.0, [(3, 0)], NAN, [(4, 1)], NAN),
     "attention_entropy_qk": ([LONG, LONG], 1.0, [(2, 5, 8), (2, 0, 8)], NAN, [(2, 5, 8), (2, 1, 8)], NAN),
     "attention_logit_scale": ([LONG, LONG], 0.0, [(2, 0, 8), (2, 5, 8)], NAN, [(2, 5, 8), (2, 1, 8)], NAN),
     "branch_ratio": ([ROWS, ROWS], 1.0, [(0, 3), (0, 3)], NAN, [(1, 3), (1, 3)], 1.0),
+    "dead_share": ([ROWS], 0.0, [(0, 3)], NAN, [(1, 3)], 0.0),
+    "displacement_ratio": ([ROWS], 5.0, [(0,)], NAN, [(1,)], 5.0),
     "effective_rank": ([ROWS], 1.0, [(0, 3)], NAN, [(1, 3)], 1.0),
     "gradient_norm": ([(4,), (5,)], 1.5, [], NAN, [(1,)], 0.5),
     "gradient_share": ([(4,)], 0.25, [(2, 0)], NAN, [(1,)], 1.0),
+    "lost_update_share": ([ROWS, ROWS, ROWS], 1.0, [(0,), (0,), (0,)], NAN, [(1,), (1,), (1,)], 1.0),
+    "momentum_alignment": ([ROWS, ROWS], 1.0, [(0,), (0,)], NAN, [(1,), (1,)], 1.0),
     "output_spread": ([ROWS, ROWS], NAN, [(0, 3), (0, 3)], NAN, [(1, 3), (1, 3)], NAN),
     "output_uniqueness": ([ROWS], 0.25, [(0, 3)], NAN, [(1, 3)], NAN),
+    "rotation_ratio": ([ROWS, ROWS], 0.0, [(0,), (0,)], NAN, [(1,), (1,)], 0.0),
     "saturated_share": ([ROWS], 0.0, [(0,)], NAN, [(1,)], 0.0),
+    "second_moment_ratio": ([ROWS, ROWS], math.sqrt(0.5), [(0,), (0,)], NAN, [(1,), (1,)], math.sqrt(0.5)),
+    "shrinkage": ([ROWS, ROWS], -1.0, [(0,), (0,)], NAN, [(1,), (1,)], -1.0),
     "simplex_concentration": ([(4,)], 0.0, [(0,)], NAN, [(1,)], NAN),
     "stable_rank": ([ROWS], 1.0, [(3, 0)], NAN, [(1, 3)], 1.0),
+    "starved_share": ([ROWS], 0.0, [(0,)], NAN, [(1,)], 0.0),
+    "step_scale": ([ROWS], 50.0, [(0,)], NAN, [(1,)], 50.0),
+    "stream_growth": ([(4,)], 0.5, [(0,)], NAN, [(1,)], 1.0),
     "token_cosine": ([ROWS], 1.0, [(0, 3)], NAN, [(1, 3)], NAN),
     "total_variation": ([(4,), (4,)], 0.0, [(0,), (0,)], NAN, [(1,), (1,)], 0.0),
     "update_ratio": ([ROWS, ROWS], 1.0, [(0,), (0,)], NAN, [(1,), (1,)], 1.0),
     "wasserstein_distance": ([(4,), (5,)], 0.0, [(4,), (0,)], NAN, [(1,), (1,)], 0.0),
+    "zero_gradient_share": ([(4,), (4,)], 0.0, [(0,), (0,)], NAN, [(1,), (1,)], 0.0),
 }
 
 
