@@ -7,7 +7,12 @@ import pitprop
 from pitprop.rules import RULES
 from pitprop.trace import Reader
 
-GIVEN_BY_THE_USER = {"loss", "loss_floor"}
+GIVEN_BY_THE_USER = {"loss", "loss_floor", "ema_gap", "ema_drift", "ema_decay"}
+
+
+class Scaler:
+    def get_scale(self):
+        return 1.0
 
 
 class Tiny(nn.Module):
@@ -17,16 +22,23 @@ class Tiny(nn.Module):
             nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2, enable_nested_tensor=False
         )
         self.squash = nn.Tanh()
+        self.low = nn.Linear(16, 16, dtype=torch.bfloat16)
+        self.low.lora_A, self.low.lora_B = nn.Linear(16, 2, bias=False), nn.Linear(2, 16, bias=False)
+        nn.init.zeros_(self.low.lora_B.weight)
 
     def forward(self, x):
-        return self.squash(self.blocks(x))
+        x = self.blocks(x)
+        x = self.low(x.bfloat16()).float() + self.low.lora_B(self.low.lora_A(x))
+        return self.squash(x)
 
 
 def test_what_rules_read_is_what_a_watch_emits(tmp_path):
     torch.manual_seed(0)
     model = Tiny()
     optimizer = torch.optim.AdamW(model.parameters())
-    with pitprop.watch(model, optimizer, run=tmp_path / "run", every=1, budget=None, quiet=True) as watch:
+    with pitprop.watch(
+        model, optimizer, run=tmp_path / "run", every=1, budget=None, quiet=True, scaler=Scaler()
+    ) as watch:
         for _ in range(3):
             x = torch.randn(8, 5, 16)
             outputs = model(x)
@@ -35,6 +47,7 @@ def test_what_rules_read_is_what_a_watch_emits(tmp_path):
             optimizer.step()
             optimizer.zero_grad()
             watch.log(loss=loss, loss_floor=1.0, outputs=outputs.mean(1), targets=x.mean(1))
+            watch.log(ema_gap=0.0, ema_drift=0.0, ema_decay=0.9)
     with Reader(tmp_path / "run") as trace:
         emitted = set(trace.indicators())
     assert GIVEN_BY_THE_USER <= emitted

@@ -28,6 +28,7 @@ SECTIONS = [
 INTERVENTIONS = {
     *("Knob", "Ablate", "Scale", "Freeze", "Detach", "Replace"),
     *("ClipGradient", "LearningRate", "Reinitialise", "Stage"),
+    *("WeightDecay", "Precision", "ResetOptimizer"),
 }
 REMEDIES = {
     *("gated-attention", "qk-norm", "layer-scale", "norm-match"),
@@ -87,7 +88,7 @@ def test_rule_is_a_frozen_value_whose_thresholds_are_explained(rule):
 @by_rule
 def test_cofactors_are_notes(rule):
     """Entropy is never a verdict."""
-    assert (rule.severity == "note") == rule.name.startswith("attention-")
+    assert rule.severity == "note" or not rule.name.startswith("attention-")
 
 
 def test_by_name_finds_and_suggests():

@@ -12,17 +12,31 @@ from pitprop.records import Finding, Row
 from pitprop.rules._allow import INTERNAL
 from pitprop.rules._detector import Detector
 from pitprop.rules._rule import Rule
+from pitprop.rules.adapter_asleep import AdapterAsleep
+from pitprop.rules.adapter_runaway import AdapterRunaway
 from pitprop.rules.attention_concentration import AttentionConcentration
 from pitprop.rules.attention_uniformity import AttentionUniformity
 from pitprop.rules.branch_domination import BranchDomination
+from pitprop.rules.dead_gradient import DeadGradient
+from pitprop.rules.dormant_units import DormantUnits
+from pitprop.rules.ema_drift import EmaDrift
+from pitprop.rules.epsilon_starvation import EpsilonStarvation
 from pitprop.rules.gradient_explosion import GradientExplosion
 from pitprop.rules.gradient_vanishing_at_site import GradientVanishingAtSite
+from pitprop.rules.learning_rate_too_high import LearningRateTooHigh
 from pitprop.rules.loss_plateau_at_floor import LossPlateauAtFloor
 from pitprop.rules.loss_spike import LossSpike
 from pitprop.rules.non_finite import NonFinite
 from pitprop.rules.output_duplication import OutputDuplication
+from pitprop.rules.residual_growth import ResidualGrowth
 from pitprop.rules.saturated_units import SaturatedUnits
+from pitprop.rules.stage_switch_shock import StageSwitchShock
+from pitprop.rules.stale_second_moment import StaleSecondMoment
 from pitprop.rules.token_uniformity import TokenUniformity
+from pitprop.rules.update_underflow import UpdateUnderflow
+from pitprop.rules.warm_up_missing import WarmUpMissing
+from pitprop.rules.weight_decay_collapse import WeightDecayCollapse
+from pitprop.rules.weight_growth import WeightGrowth
 
 __all__ = ["INTERNAL", "RULES", "Detector", "Rule", "by_name", "detect", "page"]
 
@@ -31,11 +45,25 @@ RULES: tuple[Rule, ...] = (
     OutputDuplication(),
     LossPlateauAtFloor(),
     LossSpike(),
+    AdapterAsleep(),
+    LearningRateTooHigh(),
+    WarmUpMissing(),
+    StageSwitchShock(),
+    EmaDrift(),
     TokenUniformity(),
     SaturatedUnits(),
+    DormantUnits(),
+    DeadGradient(),
     GradientVanishingAtSite(),
     GradientExplosion(),
     BranchDomination(),
+    ResidualGrowth(),
+    AdapterRunaway(),
+    WeightDecayCollapse(),
+    UpdateUnderflow(),
+    EpsilonStarvation(),
+    StaleSecondMoment(),
+    WeightGrowth(),
     AttentionUniformity(),
     AttentionConcentration(),
 )

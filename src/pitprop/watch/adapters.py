@@ -1,5 +1,6 @@
 """Low-rank adapters, known by the names that LoRA's implementations give them, beside the layers that they adapt."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,27 +28,25 @@ class Adapters:
         self._bases: dict[nn.Parameter, tuple[int, Tensor]] = {}
         self._from_zero: dict[nn.Parameter, bool] = {}
 
-    def measure(self, optimizers: Sequence[Optimizer]) -> Iterator[tuple[str, nn.Module, Tensor]]:
+    def measure(self, optimizers: Sequence[Optimizer]) -> list[tuple[str, nn.Module, Tensor]]:
         """`(indicator, module, value)` of every adapter that is not frozen, between two steps."""
         rates = {p: (one, group["lr"]) for one in optimizers for group in one.param_groups for p in group["params"]}
+        found = []
         with quiet():
             for module, down, up, scaling in self._found:
                 if not (down.requires_grad or up.requires_grad) or not (is_plain(down) and is_plain(up)):
                     continue
                 base = _base(module)
                 if base is not None and is_plain(base):
-                    yield "adapter_ratio", module, adapter_ratio(up * scaling, down, self._norm(base))
+                    found.append(("adapter_ratio", module, adapter_ratio(up * scaling, down, self._norm(base))))
                 if up not in self._from_zero:
                     self._from_zero[up] = not bool(up.any())
-                if self._from_zero[up] and up in rates:
-                    optimizer, lr = rates[up]
-                    state = optimizer.state.get(up, {})
-                    if "exp_avg_sq" in state:  # whose steps have the learning rate's size
-                        yield (
-                            "displacement_ratio",
-                            module,
-                            displacement_ratio(up, lr=float(lr), steps=int(state["step"])),
-                        )
+                optimizer, lr = rates.get(up, (None, math.nan))
+                state = {} if optimizer is None else optimizer.state.get(up, {})
+                if self._from_zero[up] and "exp_avg_sq" in state:  # whose steps have the learning rate's size
+                    moved = displacement_ratio(up, lr=float(lr), steps=int(state["step"]))
+                    found.append(("displacement_ratio", module, moved))
+        return found
 
     def _norm(self, base: nn.Parameter) -> Tensor:
         """Spectral norm of a base weight, computed again only when it has changed."""
