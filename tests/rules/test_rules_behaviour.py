@@ -236,7 +236,7 @@ def test_whitelist_of_the_frightening_but_fine():
         "learning rate that warms up from nothing in bfloat16": {"lost_update_share": np.clip(1 - t / 30, 0, 1)},
         "converged to gradients under Adam's epsilon": {"starved_share": np.clip(t / 100 - 0.5, 0, 1)},
         "ReLU that becomes sparse": {"dead_share": np.minimum(t / 150, 0.95)},
-        "second moment that lags for a few rows": {"second_moment_ratio": np.where((t > 99) & (t < 105), 8.0, 1.0)},
+        "second moment that lags for three rows": {"second_moment_ratio": np.where((t > 99) & (t < 103), 8.0, 1.0)},
         "loss scaler searching": {"gradient_norm": np.where(t < 16, np.inf, 1.0)},
     }
     for what, series in fine.items():

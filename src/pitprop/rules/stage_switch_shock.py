@@ -14,7 +14,7 @@ the wrong cause, because the loss recovers or collapses many steps later.
 
 ## Threshold
 * A change of the count is exact. A count that isn't constant (experts, stochastic depth) is never a stage.
-* Median log loss of ten rows over that of the 20 before by six robust standard deviations, and by 20 % at least. Both
+* Median log loss of ten rows over that of the 20 before by three robust standard deviations, and by 20 % at least. Both
   are conventions of this rule, lower than those of `loss-spike`, because there is a cause at hand.
 
 ## When it is wrong
@@ -81,7 +81,7 @@ class StageSwitchShock:
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 
-    deviations: float = 6.0
+    deviations: float = 3.0
     """Robust standard deviations of the log loss before the switch."""
     rise: float = 1.2
     """Growth of the loss, at least."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
-from pitprop.indicators import stream_growth, zero_gradient_share
+from pitprop.indicators import stream_growth
 from pitprop.records import RUN
 from pitprop.watch.sites import ROOT
 
@@ -54,15 +54,14 @@ def zero_gradients(
     norms: Mapping[nn.Parameter, float], owners: Mapping[nn.Parameter, str], excuse: frozenset[nn.Parameter]
 ) -> Values:
     """Share of each module whose gradient is exactly zero; NaN everywhere if there is no gradient at all."""
-    at: dict[str, list[tuple[float, int]]] = {}
+    zero: dict[str, float] = {}
+    total: dict[str, float] = {}
     for parameter, site in owners.items():
         if parameter in norms and parameter not in excuse:
-            at.setdefault(site, []).append((norms[parameter], parameter.numel()))
-    if not at:
+            size = parameter.numel() if not math.isnan(norms[parameter]) else math.nan
+            total[site] = total.get(site, 0) + size
+            zero[site] = zero.get(site, 0) + (size if norms[parameter] == 0 else 0 * size)
+    if not total:
         return {}
     alive = any(norm > 0 for norm in norms.values())
-    shares = {
-        site: float(zero_gradient_share(*np.asarray(tensors, dtype=np.float64).T)) if alive else math.nan
-        for site, tensors in at.items()
-    }
-    return {"zero_gradient_share": shares}
+    return {"zero_gradient_share": {site: zero[site] / total[site] if alive else math.nan for site in total}}

@@ -39,7 +39,7 @@ class Updates:
         self._strides = {parameter: _stride(parameter) for parameter in owners}
         self._weights: list[tuple[nn.Parameter, Tensor]] = []
         self._before: list[tuple[Facts, nn.Parameter, Tensor, Tensor]] = []
-        self._taken: list[tuple[Facts, Tensor, Any]] = []
+        self._taken: list[tuple[Facts, tuple[Tensor, ...], Any]] = []
         self.seen: dict[str, int] = {}
         """Parameters that the last step measured, and those of them whose optimizer keeps what can be read."""
 
@@ -94,7 +94,7 @@ class Updates:
                     has_second=_slot(state, SECOND, parameter) is not None,
                     has_momentum=_slot(state, FIRST, parameter) is not None,
                 )
-                columns = torch.stack([old.float(), change, gradient, momentum, second])
+                columns = (old.float(), change, gradient, momentum, second)
                 self._taken.append((facts, columns, (state or {}).get("step", math.nan)))
         self.forget()
 
@@ -111,8 +111,9 @@ class Updates:
             return {}
         steps = to_host([step for *_, step in taken])
         facts = [one._replace(steps=step) for (one, *_), step in zip(taken, steps, strict=True)]
-        device = taken[0][1].device
-        numbers = torch.cat([columns.to(device) for _, columns, _ in taken], dim=1).cpu().numpy()
+        device = taken[0][1][0].device
+        rows = zip(*(columns for _, columns, _ in taken), strict=True)
+        numbers = torch.stack([torch.cat([column.to(device) for column in row]) for row in rows]).cpu().numpy()
         self.seen = {
             "parameters": len(facts),
             "with second moment": sum(one.has_second for one in facts),
@@ -149,9 +150,14 @@ def _slot(state: Mapping | None, slots: tuple[str, ...], parameter: nn.Parameter
 
 def _facts(optimizer: Optimizer, group: Mapping[str, Any]) -> Facts:
     return Facts(
-        lr=float(group.get("lr", math.nan)),
-        weight_decay=float(group.get("weight_decay", 0.0)),
+        lr=_number(group.get("lr")),
+        weight_decay=_number(group.get("weight_decay", 0.0)),
         decoupled=bool(group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))),
-        eps=float(group.get("eps", math.nan)),
+        eps=_number(group.get("eps")),
         beta=float(group["betas"][1]) if "betas" in group else 0.0,
     )
+
+
+def _number(value: Any) -> float:
+    """A setting of a group as a number; NaN for what is none (Adafactor has two epsilons)."""
+    return float(value) if isinstance(value, (int, float, Tensor)) else math.nan
