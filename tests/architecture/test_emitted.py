@@ -7,7 +7,7 @@ import pitprop
 from pitprop.rules import RULES
 from pitprop.trace import Reader
 
-GIVEN_BY_THE_USER = {"loss", "loss_floor", "ema_gap", "ema_drift", "ema_decay"}
+GIVEN_BY_THE_USER = {"loss", "loss_floor", "ema_loss", "trained_loss", "ema_drift", "ema_decay"}
 
 
 class Scaler:
@@ -47,7 +47,7 @@ def test_what_rules_read_is_what_a_watch_emits(tmp_path):
             optimizer.step()
             optimizer.zero_grad()
             watch.log(loss=loss, loss_floor=1.0, outputs=outputs.mean(1), targets=x.mean(1))
-            watch.log(ema_gap=0.0, ema_drift=0.0, ema_decay=0.9)
+            watch.log(ema_loss=1.0, trained_loss=1.0, ema_drift=0.0, ema_decay=0.9)
     with Reader(tmp_path / "run") as trace:
         emitted = set(trace.indicators())
     assert GIVEN_BY_THE_USER <= emitted

@@ -41,13 +41,14 @@ HEALTHY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "displacement_ratio": lambda z: 2.0 * np.exp(0.1 * z),
     "stream_growth": lambda z: 0.8 * np.exp(0.1 * z),
     "dead_share": lambda z: np.clip(0.05 + 0.02 * z, 0, 1),
-    "ema_gap": lambda z: -0.05 + 0.005 * z,
+    "ema_loss": lambda z: 0.35 * np.exp(0.1 * z),
+    "trained_loss": lambda z: 0.7 * np.exp(0.1 * z),
     "ema_drift": lambda z: 0.01 * np.exp(0.1 * z),
     "ema_decay": lambda z: np.full_like(z, 0.95),
 }
 """Indicator -> what a healthy model gives for a standard normal wander z."""
 
-UNITS = ("loss", "loss_floor", "gradient_norm", "whole_gradient_norm", "ema_gap", "weight_rms")
+UNITS = ("loss", "loss_floor", "gradient_norm", "whole_gradient_norm", "ema_loss", "trained_loss", "weight_rms")
 """Indicators with a unit that the user's loss or weights set; the others are pure numbers."""
 
 
@@ -182,7 +183,7 @@ FAULTS = (
     Fault("learning-rate-too-high", "opposed", _all(_keep("momentum_alignment"), _set("momentum_alignment", -0.6))),
     Fault("warm-up-missing", "thrown", _thrown, start=0),
     Fault("stage-switch-shock", "on", _all(_set("num_trained", 16.0), _times("loss", 4.0)), onset_error=1),
-    Fault("ema-drift", "behind", _set("ema_gap", 0.2), within=80),
+    Fault("ema-drift", "behind", _times("ema_loss", 8.0), within=80),
     Fault("weight-decay-collapse", "later", _set("shrinkage", 1.0)),
     Fault("weight-decay-collapse", "from-start", _set("shrinkage", 0.9999), start=0),
     Fault("update-underflow", "later", _set("lost_update_share", 0.95)),

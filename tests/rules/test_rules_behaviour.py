@@ -230,7 +230,8 @@ def test_whitelist_of_the_frightening_but_fine():
         },
         "experts that come and go": {"num_trained": 10.0 + t % 3, "loss": np.where(t < 100, 0.5, 0.9)},
         "average that is behind at first": {
-            "ema_gap": np.where(t < 40, 0.3, -0.01),
+            "ema_loss": 2.0 * np.exp(-np.maximum(t - 20, 0) / 30),
+            "trained_loss": 2.0 * np.exp(-t / 30),
             "ema_decay": np.full(200, 0.95),
         },
         "learning rate that warms up from nothing in bfloat16": {"lost_update_share": np.clip(1 - t / 30, 0, 1)},

@@ -1,8 +1,8 @@
 """The averaged weights stay worse than the weights that they average.
 
 ## What it detects
-The loss of the averaged model (EMA) is over that of the trained one, at every evaluation, for longer than three of its
-memories.
+The loss of the averaged model (EMA) is over that of the trained one, and over what the trained one's was three of the
+average's memories ago, for longer than three memories.
 
 ## Why it matters
 An average is a read-only function of the run: it can't disturb training, and nothing shows that it has gone wrong
@@ -10,18 +10,19 @@ until it is what gets evaluated and shipped. A decay too close to 1, an average 
 flags differ from the model's do this.
 
 ## Reads
-`ema_gap` (loss of the averaged model minus that of the trained one, on the same data), `ema_decay` (d) and `ema_drift`
-(|w - average| / |w|, from `pitprop.watch.ema.ema_drift`): the loop logs them, at the run.
+`ema_loss` and `trained_loss` (of the averaged and the trained weights, on the same data), `ema_decay` (d), and
+`ema_drift` (|w - average| / |w|, from `pitprop.watch.ema.ema_drift`) as evidence: the loop logs them, at the run.
 
 ## Threshold
-* The sign of the gap, so it may have any unit: over 0 in every row.
-* For more than 3 / (1 - d) steps: an average has forgotten 95 % of its start by then, so being late is no excuse. And
-  for 5 rows, so that one evaluation is no verdict (a convention).
+* Over both, so the losses may have any unit. An average is late by 1 / (1 - d) steps, so it is worse than the newest
+  weights while these improve fast; but 95 % of it is younger than 3 / (1 - d) steps, so it should not be worse than
+  weights of that age (3 to 6 memories, as they are kept).
+* For more than 3 / (1 - d) steps, and for 5 rows, so that one evaluation is no verdict (a convention).
 
 ## When it is wrong
-In a fast phase an average is behind by design, and three memories can be less than the phase. Gaps that are nothing
-but noise rarely keep their sign for three memories, but a fully converged run may. Without `ema_decay` the rule is
-silent. Measured: no alarm on 200 healthy AR(1) series of 3000 rows.
+Where losses are flat and noisy an average could be over both by chance; it rarely is, because averaging takes noise
+out. While the trained loss rises, nothing can be said. Without `ema_decay` the rule is silent. Measured: no alarm on
+200 healthy AR(1) series of 3000 rows.
 
 ## Remedies
 A smaller decay (`Knob`), or one that warms up; compare the module flags of the copy with the model's.
@@ -29,9 +30,10 @@ A smaller decay (`Knob`), or one that warms up; compare the module flags of the 
 ## Example
 >>> from pitprop.records import RUN, Row
 >>> from pitprop.rules import detect
->>> rows = [Row(step=t, site=RUN, values={"ema_gap": 0.2, "ema_decay": 0.9375}) for t in range(100)]
+>>> given = {"ema_loss": 2.0, "trained_loss": 0.5, "ema_decay": 0.9375}
+>>> rows = [Row(step=t, site=RUN, values=given) for t in range(200)]
 >>> [(f.severity, f.onset, f.detected) for f in detect(rows, rules=(EmaDrift(),))]
-[('warning', 0, 49)]
+[('warning', 48, 97)]
 
 ## References
 Catalogue of failure modes, modes 22 and 23; derivation T8. The flags of the copy: the system behind the case
@@ -48,10 +50,14 @@ from pitprop.rules._rule import Shelf, at
 
 
 class State(NamedTuple):
-    """Decay of the average, and how long it has been behind."""
+    """Decay of the average, how long it has been behind, and two losses of the trained weights with their steps."""
 
     decay: float
     behind: Persistence
+    step: int
+    loss: float
+    """The younger one, at `step`; it becomes the old one when it is as old as three memories."""
+    old: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,7 @@ class EmaDrift:
     """The averaged model stays behind."""
 
     name: ClassVar[str] = "ema-drift"
-    reads: ClassVar[tuple[str, ...]] = ("ema_gap", "ema_drift", "ema_decay")
+    reads: ClassVar[tuple[str, ...]] = ("ema_loss", "trained_loss", "ema_decay", "ema_drift")
     severity: ClassVar[Severity] = "warning"
     remedies: ClassVar[tuple[str, ...]] = ("Knob",)
     shelf: ClassVar[Shelf] = "preview"
@@ -72,18 +78,25 @@ class EmaDrift:
     """Evaluations, at least."""
 
     def init(self) -> State:
-        return State(NAN, Persistence())
+        return State(NAN, Persistence(), -1, NAN, NAN)
 
     def update(self, state: State, row: Row) -> tuple[State, Finding | None]:
         decay = row.values.get("ema_decay", math.nan)
         if 0 < decay < 1:
             state = state._replace(decay=decay)
-        gap = row.values.get("ema_gap", math.nan)
-        if math.isnan(gap):
+        average, trained = (row.values.get(name, math.nan) for name in ("ema_loss", "trained_loss"))
+        if not (math.isfinite(average) and math.isfinite(trained)) or math.isnan(state.decay):
             return state, None
-        state = state._replace(behind=persist(state.behind, row.step, gap > 0))
+        memories = self.memories / (1 - state.decay)
+        if math.isnan(state.loss):
+            state = state._replace(step=row.step, loss=trained)
+        elif row.step - state.step >= memories:
+            state = state._replace(step=row.step, loss=trained, old=state.loss)
+        if math.isnan(state.old):
+            return state, None
+        state = state._replace(behind=persist(state.behind, row.step, average > max(trained, state.old)))
         steps = row.step - state.behind.onset
-        if state.behind.count < self.patience or not steps > self.memories / (1 - state.decay):
+        if state.behind.count < self.patience or not steps > memories:
             return state, None
         return state, Finding(
             rule=self.name,
@@ -91,8 +104,8 @@ class EmaDrift:
             site=row.site,
             onset=state.behind.onset,
             detected=row.step,
-            message=f"the averaged weights' loss is {gap:.3g} over the trained ones'{at(row.site)}, and was so for "
-            f"{steps} steps, {steps * (1 - state.decay):.1f} times the average's memory; it is not merely late.",
+            message=f"the averaged weights' loss {average:.3g} is over the trained ones' {trained:.3g}{at(row.site)} "
+            f"and over their old {state.old:.3g}, since step {state.behind.onset}; it is not merely late.",
             evidence={k: row.values[k] for k in self.reads if k in row.values},
             remedies=self.remedies,
         )

@@ -1,6 +1,7 @@
 """What a loop that keeps an average of its weights (EMA) logs for the rule `ema-drift`.
 
-watch.log(ema_gap=loss_of(average) - loss_of(model), ema_decay=0.999, ema_drift=ema_drift(model, average))
+watch.log(ema_loss=loss_of(average), trained_loss=loss_of(model), ema_decay=0.999)
+watch.log(ema_drift=ema_drift(model, average))
 """
 
 import torch

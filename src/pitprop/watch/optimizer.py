@@ -116,8 +116,8 @@ class Updates:
         numbers = torch.stack([torch.cat([column.to(device) for column in row]) for row in rows]).cpu().numpy()
         self.seen = {
             "parameters": len(facts),
-            "with second moment": sum(one.has_second for one in facts),
-            "with momentum": sum(one.has_momentum for one in facts),
+            "second moment": sum(one.has_second for one in facts),
+            "momentum": sum(one.has_momentum for one in facts),
         }
         return by_site(facts, numbers.astype(np.float64))
 
