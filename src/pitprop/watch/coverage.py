@@ -80,7 +80,7 @@ def remarks_on(edge: Covered) -> list[str]:
         missing = state.get("parameters", 0) - state.get(kind, 0)
         if missing:
             remarks.append(
-                f"{missing} of {state['parameters']} parameters have no {kind} that could be read from their optimizer; "
+                f"{missing} of {state['parameters']} parameters have no {kind} that could be read in their optimizer: "
                 "what is judged by it is not."
             )
     return remarks

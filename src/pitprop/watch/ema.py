@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pitprop._errors import PitpropError
-from pitprop.watch._quiet import quiet, to_host
+from pitprop.watch._quiet import norm, quiet, to_host
 
 
 def ema_drift(model: nn.Module, average: nn.Module) -> float:
@@ -35,7 +35,7 @@ def ema_drift(model: nn.Module, average: nn.Module) -> float:
         )
     with quiet():
         pairs = [(p.detach().float(), q.detach().float().to(p.device)) for p, q in zip(ours, theirs, strict=True)]
-        apart = torch._foreach_norm([p - q for p, q in pairs])
-        length = torch._foreach_norm([p for p, _ in pairs])
-        numbers = to_host([torch.stack(list(norms)).norm() for norms in (apart, length)])
+        apart = torch.stack([norm(p - q) for p, q in pairs])
+        length = torch.stack([norm(p) for p, _ in pairs])
+        numbers = to_host([norm(apart), norm(length)])
     return numbers[0] / numbers[1] if numbers[1] else float("nan")
