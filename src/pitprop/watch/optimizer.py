@@ -18,7 +18,7 @@ from pitprop.watch._coordinates import Facts, by_site
 from pitprop.watch._quiet import is_plain, norm, quiet, to_host
 from pitprop.watch.measured import Measured
 
-COORDINATES = 1024
+COORDINATES = 256
 """Entries of a tensor that are looked at."""
 
 HALVES = (torch.float16, torch.bfloat16)
