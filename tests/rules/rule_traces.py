@@ -180,7 +180,7 @@ FAULTS = (
     Fault("epsilon-starvation", "later", _set("starved_share", 0.9)),
     Fault("stale-second-moment", "jump", _times("second_moment_ratio", 5.0)),
     Fault("learning-rate-too-high", "never-lower", _after_the_first("loss", 6.0), start=0, within=80, onset_error=20),
-    Fault("learning-rate-too-high", "opposed", _all(_keep("momentum_alignment"), _set("momentum_alignment", -0.6))),
+    Fault("learning-rate-too-high", "opposed", _set("momentum_alignment", -0.9), within=100),
     Fault("warm-up-missing", "thrown", _thrown, start=0),
     Fault("stage-switch-shock", "on", _all(_set("num_trained", 16.0), _times("loss", 4.0)), onset_error=1),
     Fault("ema-drift", "behind", _times("ema_loss", 8.0), within=80),

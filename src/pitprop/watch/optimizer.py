@@ -105,7 +105,7 @@ class Updates:
 
     def values(self) -> dict[str, dict[str, float]]:
         """`{indicator: {site: value}}` of the step that ended."""
-        order = {parameter: place for place, parameter in enumerate(dict.fromkeys(self._owners.values()))}
+        order = {site: place for place, site in enumerate(dict.fromkeys(self._owners.values()))}
         taken, self._taken = sorted(self._taken, key=lambda one: order[one[0].site]), []
         if not taken:
             return {}
@@ -141,8 +141,9 @@ def _stride(parameter: nn.Parameter) -> int:
 
 
 def _slot(state: Mapping | None, slots: tuple[str, ...], parameter: nn.Parameter) -> Tensor | None:
+    state = state or {}
     for name in slots:
-        found = (state or {}).get(name)
+        found = None if "acc_delta" in state else state.get(name)  # Adadelta's square_avg is no second moment of Adam's
         if isinstance(found, Tensor) and found.shape == parameter.shape and is_plain(found):
             return found
     return None
