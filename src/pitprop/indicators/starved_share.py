@@ -18,7 +18,7 @@ def starved_share(second_moment: Float[Array, "*parameter"], *, eps: float) -> F
     Returns:
         Pure number in [0, 1]; NaN where no entry ever had a gradient, and for entries under 0.
 
-    Cost: one pass over v. Source: Wortsman et al. 2023, arXiv 2309.14322, section 3.4; the 10 is a convention.
+    Cost: one pass over v. Source: Wortsman et al. 2023, arXiv 2309.14322; the 10 is a convention.
     """
     v = accumulate(second_moment)
     xp = namespace(v)
