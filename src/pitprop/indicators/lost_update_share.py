@@ -43,6 +43,6 @@ INDICATOR = Indicator(
     high=1.0,
     cost="C1",
     invariances=("permute-entries", "permute-samples", "flip-sign"),
-    at_initialisation="0 in float32; under AdamW in bfloat16, Gaussian weights of 0.05 and gradients of pure noise, 0.16 "
+    at_initialisation="0 in float32; under AdamW in bfloat16, Gaussian weights of 0.05 and noise for gradients, 0.16 "
     "at a learning rate of 1e-3, 0.78 at 1e-4 and 0.98 at 1e-5 (fifth step, one seed)",
 )

@@ -46,6 +46,6 @@ INDICATOR = Indicator(
     low=0.0,
     cost="C1",
     invariances=("scale", "permute-entries", "permute-samples", "rotate-width", "flip-sign"),
-    at_initialisation="over 1 for small weights, which grow until it is 1; 6 in the first step of a torch Linear of width 256 "
-    "under AdamW's defaults",
+    at_initialisation="over 1 for small weights, which grow until it is 1; 6 in the first step of a torch "
+    "Linear of width 256 under AdamW's defaults",
 )
