@@ -7,7 +7,15 @@ import pitprop
 from pitprop.rules import RULES
 from pitprop.trace import Reader
 
-GIVEN_BY_THE_USER = {"loss", "loss_floor", "condition_gap", "ablation_gap", "gradient_cosine", "steps_to_fit"}
+GIVEN_BY_THE_USER = {
+    *("loss", "loss_floor", "condition_gap", "ablation_gap", "gradient_cosine", "steps_to_fit"),
+    *("ema_loss", "trained_loss", "ema_drift", "ema_decay"),
+}
+
+
+class Scaler:
+    def get_scale(self):
+        return 1.0
 
 
 class Tiny(nn.Module):
@@ -17,16 +25,23 @@ class Tiny(nn.Module):
             nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2, enable_nested_tensor=False
         )
         self.squash = nn.Tanh()
+        self.low = nn.Linear(16, 16, dtype=torch.bfloat16)
+        self.low.lora_A, self.low.lora_B = nn.Linear(16, 2, bias=False), nn.Linear(2, 16, bias=False)
+        nn.init.zeros_(self.low.lora_B.weight)
 
     def forward(self, x):
-        return self.squash(self.blocks(x))
+        x = self.blocks(x)
+        x = self.low(x.bfloat16()).float() + self.low.lora_B(self.low.lora_A(x))
+        return self.squash(x)
 
 
 def test_what_rules_read_is_what_a_watch_emits(tmp_path):
     torch.manual_seed(0)
     model = Tiny()
     optimizer = torch.optim.AdamW(model.parameters())
-    with pitprop.watch(model, optimizer, run=tmp_path / "run", every=1, budget=None, quiet=True) as watch:
+    with pitprop.watch(
+        model, optimizer, run=tmp_path / "run", every=1, budget=None, quiet=True, scaler=Scaler()
+    ) as watch:
         for _ in range(3):
             x = torch.randn(8, 5, 16)
             outputs = model(x)

@@ -211,6 +211,34 @@ def _positive(*shapes):
     return lambda rng: tuple(rng.uniform(0.01, 1, size=shape) for shape in shapes)
 
 
+def cosine(a, b):
+    return (a * b).sum() / np.linalg.norm(a.ravel()) / np.linalg.norm(b.ravel())
+
+
+def rotation(before, after, lr, weight_decay):
+    return math.acos(cosine(before, after)) / math.sqrt(2 * lr * weight_decay)
+
+
+def _units(rng):
+    x = np.maximum(rng.normal(size=(9, 6)), 0)
+    x[:, [1, 4]] = 0
+    return (x,)
+
+
+def _weights_that_partly_moved(rng):
+    before, gradient = rng.normal(size=(2, 4, 5))
+    gradient[-1] = 0
+    return before, before * (1 + (rng.random((4, 5)) < 0.5)), gradient
+
+
+def _adapter(rng):
+    return rng.normal(size=(6, 2)), rng.normal(size=(2, 5)), rng.uniform(0.5, 2, size=())
+
+
+def _tensors(rng):
+    return rng.uniform(0.1, 1, size=5) * np.array([1, 0, 1, 0, 1]), rng.integers(1, 9, size=5).astype(float)
+
+
 def _with_repeats(rng):
     rows = rng.normal(size=(6, 5))
     return (rows[[0, 1, 2, 1, 3, 4, 5, 5, 1]],)
@@ -247,6 +275,7 @@ TWINS: dict[str, Twin] = {
         _positive((9, 4)), lambda p: np.mean([entropy(row / row.sum()) / math.log(len(row)) for row in p])
     ),
     "teacher_information": Twin(_positive((9, 4)), teacher_information),
+    "adapter_ratio": Twin(_adapter, lambda b, a, w: np.linalg.norm(b @ a, 2) / w),
     "attention_entropy": Twin(_positive((5, 7)), attention_entropy),
     "attention_entropy_qk": Twin(_normal((4, 6, 8), (2, 9, 8)), attention_entropy_qk),
     "attention_logit_scale": Twin(_normal((4, 6, 8), (2, 9, 8)), attention_logit_scale),
@@ -256,20 +285,45 @@ TWINS: dict[str, Twin] = {
             [np.linalg.norm(i.ravel()) / np.linalg.norm(j.ravel()) for i, j in zip(b, x, strict=True)]
         ),
     ),
+    "dead_share": Twin(_units, lambda x: np.mean([all(v == 0 for v in unit) for unit in x.T])),
+    "displacement_ratio": Twin(
+        _normal((4, 5)),
+        lambda w, lr, steps: math.sqrt((w**2).mean()) / (lr * math.sqrt(steps)),
+        kwargs=(("lr", 0.01), ("steps", 100)),
+    ),
     "effective_rank": Twin(_normal((7, 5)), effective_rank),
     "gradient_norm": Twin(_normal((4, 3), (2, 3)), lambda g: math.sqrt(sum((x**2).sum() for x in g)), as_list=True),
     "gradient_share": Twin(_positive((6,)), lambda g: g**2 / (g**2).sum()),
+    "lost_update_share": Twin(
+        _weights_that_partly_moved,
+        lambda old, new, g: np.mean([a == b for a, b, c in zip(old.ravel(), new.ravel(), g.ravel(), strict=True) if c]),
+    ),
+    "momentum_alignment": Twin(_normal((4, 5), (4, 5)), cosine),
     "output_spread": Twin(_normal((9, 5), (9, 5)), output_spread),
     "output_uniqueness": Twin(_with_repeats, output_uniqueness),
+    "rotation_ratio": Twin(_normal((4, 5), (4, 5)), rotation, kwargs=(("lr", 0.1), ("weight_decay", 0.2))),
     "saturated_share": Twin(
         lambda rng: (np.tanh(3 * rng.normal(size=(8, 9))),),
         lambda y, kind: np.mean([1 - v * v < 0.01 for v in y.ravel()]),
         kwargs=(("kind", "tanh"),),
     ),
+    "second_moment_ratio": Twin(
+        _positive((4, 5), (4, 5)),
+        lambda g, v: math.sqrt(np.mean([a * a / b for a, b in zip(g.ravel(), v.ravel(), strict=True)])),
+    ),
+    "shrinkage": Twin(_normal((4, 5), (4, 5)), lambda u, w: -cosine(u, w)),
     "simplex_concentration": Twin(_positive((6,)), lambda w: 1 - entropy(w / w.sum()) / math.log(len(w))),
     "stable_rank": Twin(_normal((7, 5)), stable_rank),
+    "starved_share": Twin(
+        _positive((4, 5)),
+        lambda v, eps: np.mean([math.sqrt(x) < 10 * eps for x in v.ravel()]),
+        kwargs=(("eps", 0.0567),),
+    ),
+    "step_scale": Twin(_normal((4, 5)), lambda u, lr: math.sqrt((u**2).mean()) / lr, kwargs=(("lr", 0.01),)),
+    "stream_growth": Twin(_positive((6,)), lambda x: x[-1] / x[0] / math.sqrt(6)),
     "token_cosine": Twin(_normal((8, 5)), token_cosine),
     "total_variation": Twin(_positive((6,), (6,)), lambda p, q: abs(p / p.sum() - q / q.sum()).sum() / 2),
     "update_ratio": Twin(_normal((4, 5), (4, 5)), lambda u, w: math.sqrt((u**2).sum() / (w**2).sum())),
     "wasserstein_distance": Twin(_normal((7,), (11,)), wasserstein_distance),
+    "zero_gradient_share": Twin(_tensors, lambda g, n: sum(n[i] for i in range(5) if g[i] == 0) / sum(n)),
 }

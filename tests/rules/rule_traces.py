@@ -53,11 +53,34 @@ HEALTHY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "loss_weight_odds": lambda z: -1.4 + 0.05 * z,
     "loss_weight_vertex": np.zeros_like,
     "loss_weight_motion": lambda z: 0.02 * np.exp(0.3 * z),
+    "whole_gradient_norm": lambda z: np.exp(0.3 * z),
+    "num_trained": lambda z: np.full_like(z, 12.0),
+    "zero_gradient_share": np.zeros_like,
+    "momentum_alignment": lambda z: np.tanh(0.1 + 0.03 * z),
+    "second_moment_ratio": lambda z: np.exp(0.08 * z),
+    "starved_share": lambda z: np.clip(0.05 + 0.02 * z, 0, 1),
+    "step_scale": lambda z: 0.4 * np.exp(0.1 * z),
+    "shrinkage": lambda z: np.clip(0.2 + 0.05 * z, -1, 0.9),
+    "rotation_ratio": lambda z: np.exp(0.2 * z),
+    "weight_rms": lambda z: 0.05 * np.exp(0.05 * z),
+    "lost_update_share": lambda z: np.clip(0.05 + 0.02 * z, 0, 1),
+    "loss_scale": lambda z: np.full_like(z, 65536.0),
+    "adapter_ratio": lambda z: 0.05 * np.exp(0.1 * z),
+    "displacement_ratio": lambda z: 2.0 * np.exp(0.1 * z),
+    "stream_growth": lambda z: 0.8 * np.exp(0.1 * z),
+    "dead_share": lambda z: np.clip(0.05 + 0.02 * z, 0, 1),
+    "ema_loss": lambda z: 0.35 * np.exp(0.1 * z),
+    "trained_loss": lambda z: 0.7 * np.exp(0.1 * z),
+    "ema_drift": lambda z: 0.01 * np.exp(0.1 * z),
+    "ema_decay": lambda z: np.full_like(z, 0.95),
 }
 """Indicator -> what a healthy model gives for a standard normal wander z."""
 
-UNITS = ("loss", "loss_floor", "gradient_norm", "steps_to_fit")
-"""Indicators with a unit that the user's loss sets; the others are pure numbers."""
+UNITS = (
+    *("loss", "loss_floor", "gradient_norm", "steps_to_fit"),
+    *("whole_gradient_norm", "ema_loss", "trained_loss", "weight_rms"),
+)
+"""Indicators with a unit that the user's loss or weights set; the others are pure numbers."""
 
 
 def ar(num_rows: int, phi: float, rng: np.random.Generator) -> np.ndarray:
@@ -121,6 +144,11 @@ def _coin(name: str) -> Callable[[Series, np.ndarray], None]:
     return lambda series, rows: series[name].__setitem__(rows, np.where(rows % 2, 0.1, -0.1))
 
 
+def _after_the_first(name: str, factor: float) -> Callable[[Series, np.ndarray], None]:
+    """`_times` from the fourth row on: the first ones say where the run began."""
+    return lambda series, rows: series[name].__setitem__(rows[3:], series[name][rows[3:]] * factor)
+
+
 def _keep(*names: str) -> Callable[[Series, np.ndarray], None]:
     def change(series: Series, rows: np.ndarray) -> None:
         for name in set(series) - set(names):
@@ -157,7 +185,11 @@ def _approach(name: str, to: float, rate: float) -> Callable[[Series, np.ndarray
     return change
 
 
-NO_GRADIENT = _all(_set("gradient_norm", 0.0), _set("gradient_share", 0.0))
+def _thrown(series: Series, rows: np.ndarray) -> None:
+    """The first steps go wrong."""
+    series["loss"][rows[3:]] *= 5
+    series["whole_gradient_norm"][rows[3:10]] *= 100
+
 
 FAULTS = (
     Fault("non-finite", "loss", _set("loss", np.nan), within=0, onset_error=0),
@@ -176,8 +208,29 @@ FAULTS = (
     Fault("token-uniformity", "slowly", _approach("token_cosine", 1.0, 0.9), within=90),
     Fault("saturated-units", "from-start", _set("saturated_share", 0.92), start=0),
     Fault("saturated-units", "later", _set("saturated_share", 0.92)),
-    Fault("gradient-vanishing-at-site", "zero", NO_GRADIENT),
-    Fault("gradient-vanishing-at-site", "zero-from-start", NO_GRADIENT, start=0),
+    Fault("dead-gradient", "from-start", _set("zero_gradient_share", 1.0), start=0),
+    Fault("dead-gradient", "later", _set("zero_gradient_share", 0.3)),
+    Fault("dormant-units", "from-start", _set("dead_share", 0.9), start=0),
+    Fault("dormant-units", "later", _set("dead_share", 0.9)),
+    Fault("epsilon-starvation", "from-start", _set("starved_share", 1.0), start=0),
+    Fault("epsilon-starvation", "later", _set("starved_share", 0.9)),
+    Fault("stale-second-moment", "jump", _times("second_moment_ratio", 5.0)),
+    Fault("learning-rate-too-high", "never-lower", _after_the_first("loss", 6.0), start=0, within=80, onset_error=20),
+    Fault("learning-rate-too-high", "opposed", _set("momentum_alignment", -0.9), within=100),
+    Fault("warm-up-missing", "thrown", _thrown, start=0),
+    Fault("stage-switch-shock", "on", _all(_set("num_trained", 16.0), _times("loss", 4.0)), onset_error=1),
+    Fault("ema-drift", "behind", _times("ema_loss", 8.0), within=80),
+    Fault("weight-decay-collapse", "later", _set("shrinkage", 1.0)),
+    Fault("weight-decay-collapse", "from-start", _set("shrinkage", 0.9999), start=0),
+    Fault("update-underflow", "later", _set("lost_update_share", 0.95)),
+    Fault("update-underflow", "scale", _all(_keep("loss_scale"), _set("loss_scale", 2.0**-9))),
+    Fault("adapter-asleep", "nothing", _all(_set("adapter_ratio", 0.0), _set("displacement_ratio", 0.0)), start=0),
+    Fault("adapter-asleep", "hardly-moves", _times("displacement_ratio", 0.01), start=0),
+    Fault("adapter-runaway", "jump", _times("adapter_ratio", 100.0)),
+    Fault("adapter-runaway", "slowly", _decay("adapter_ratio", 100.0, 50), within=90, onset_error=50),
+    Fault("residual-growth", "from-start", _times("stream_growth", 50.0), start=0),
+    Fault("residual-growth", "later", _times("stream_growth", 30.0)),
+    Fault("weight-growth", "climb", _decay("weight_rms", 100.0, 60), within=100, onset_error=30),
     Fault("gradient-vanishing-at-site", "fading", _decay("gradient_share", 1e-14, 100), within=100, onset_error=25),
     Fault("gradient-explosion", "jump", _times("gradient_norm", 1e4)),
     Fault("gradient-explosion", "own-norm-only", _all(_keep("gradient_norm"), _times("gradient_norm", 1e3))),

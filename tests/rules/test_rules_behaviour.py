@@ -218,6 +218,26 @@ def test_whitelist_of_the_frightening_but_fine():
             "loss": np.where(t < 10, 3.0, np.where(t < 30, 2.303, 2.2 - t / 200)),
             "loss_floor": np.full(200, 2.303),
         },
+        "zero-initialised path that wakes up at order 2": {"zero_gradient_share": np.where(t < 3, 1.0, 0.0)},
+        "LoRA with B = 0": {
+            "adapter_ratio": np.where(t < 1, 0.0, 1e-3 * t),
+            "displacement_ratio": np.minimum(1 + 0.1 * t, 5.0),
+            "weight_rms": 1e-3 * t,
+        },
+        "stage that is switched on without a shock": {
+            "num_trained": np.where(t < 100, 10.0, 14.0),
+            "loss": 0.5 + 0.02 * np.sin(t),
+        },
+        "experts that come and go": {"num_trained": 10.0 + t % 3, "loss": np.where(t < 100, 0.5, 0.9)},
+        "average that is behind at first": {
+            "ema_loss": 2.0 * np.exp(-np.maximum(t - 20, 0) / 30),
+            "trained_loss": 2.0 * np.exp(-t / 30),
+            "ema_decay": np.full(200, 0.95),
+        },
+        "learning rate that warms up from nothing in bfloat16": {"lost_update_share": np.clip(1 - t / 30, 0, 1)},
+        "converged to gradients under Adam's epsilon": {"starved_share": np.clip(t / 100 - 0.5, 0, 1)},
+        "ReLU that becomes sparse": {"dead_share": np.minimum(t / 150, 0.95)},
+        "second moment that lags for three rows": {"second_moment_ratio": np.where((t > 99) & (t < 103), 8.0, 1.0)},
         "loss scaler searching": {"gradient_norm": np.where(t < 16, np.inf, 1.0)},
         "transient all-background": {
             "class_entropy_ratio": np.where(t < 60, 0.0, 0.9),

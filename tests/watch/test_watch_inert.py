@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from watch_models import Convolutions, FusedAttention, Language, TorchEncoder, batch, loss_of, train
+from watch_models import Convolutions, Everything, FusedAttention, Language, TorchEncoder, batch, loss_of, train
 
 import pitprop.watch
 
@@ -15,6 +15,7 @@ MODELS = {
     "custom transformer": lambda: Language(lambda: FusedAttention(0.1), dropout=0.1),
     "nn.TransformerEncoder": TorchEncoder,
     "cnn": Convolutions,
+    "adapter, halves and ReLU": Everything,
 }
 
 
@@ -81,7 +82,37 @@ def test_losses_and_random_states_are_equal_bit_for_bit(name, schedule, tmp_path
     assert model.training
     assert nothing_left(model, optimizer)
     assert watch.step == 200
+    assert watch.findings == []
     assert not [f for f in watch.findings if f.rule == "pitprop-internal"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.AdamW(p, 1e-3, foreach=True),
+        lambda p: torch.optim.AdamW(p, 1e-3, fused=True),
+        lambda p: torch.optim.SGD(p, 0.01, momentum=0.9, weight_decay=1e-3),
+        lambda p: torch.optim.RMSprop(p, 1e-3),
+        lambda p: torch.optim.Adafactor(p, 1e-3),
+    ],
+)
+def test_the_optimizers_state_is_read_only(make, tmp_path):
+    def run(folder=None):
+        model, _ = seeded(Language)
+        optimizer = make(model.parameters())
+        if folder is None:
+            return train(model, optimizer, 6), optimizer.state_dict()["state"]
+        with pitprop.watch(model, optimizer, run=folder, every=2, budget=None, quiet=True) as watch:
+            losses = train(model, optimizer, 6, watch=watch)
+        assert not watch.findings
+        return losses, optimizer.state_dict()["state"]
+
+    plain, watched = run(), run(tmp_path / "run")
+    assert plain[0] == watched[0] and plain[1].keys() == watched[1].keys()
+    for ours, theirs in zip(plain[1].values(), watched[1].values(), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert value is theirs[name] is None or torch.equal(torch.as_tensor(value), torch.as_tensor(theirs[name]))
 
 
 def test_an_unmeasured_step_carries_step_hooks_only(tmp_path):

@@ -1,12 +1,13 @@
 """Which step a logged number belongs to, what may be logged, and when it is written."""
 
 import math
+import types
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from watch_models import Language, every_array
+from watch_models import Everything, every_array
 
 import pitprop.watch
 from pitprop._errors import PitpropError
@@ -214,12 +215,16 @@ class TestRefusedLogs:
         from pitprop.watch._names import RESERVED
 
         torch.manual_seed(0)
-        model = Language(layers=1)
-        optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        with pitprop.watch(model, optimizer, run=tmp_path / "run", every=1, budget=None, quiet=True) as watch:
-            out = model(torch.zeros(2, 8, dtype=torch.long))
-            out.square().sum().backward()
-            optimizer.step()
-            watch.log(loss=1.0, **every_array(), outputs=out, targets=torch.randn_like(out))
+        model = Everything()
+        optimizer = torch.optim.AdamW(model.parameters())
+        scaler = types.SimpleNamespace(get_scale=lambda: 1.0)
+        with pitprop.watch(
+            model, optimizer, run=tmp_path / "run", every=1, budget=None, quiet=True, scaler=scaler
+        ) as watch:
+            for _ in range(2):
+                out = model(torch.zeros(2, 8, dtype=torch.long))
+                out.square().sum().backward()
+                optimizer.step()
+                watch.log(loss=1.0, **every_array(), outputs=out, targets=torch.randn_like(out))
         with Reader(tmp_path / "run") as reader:
-            assert set(reader.indicators()) - {"loss"} == RESERVED
+            assert set(reader.indicators()) - {"loss", "adapter_ratio"} == RESERVED

@@ -12,6 +12,8 @@ from pitprop.records import Finding, Row
 from pitprop.rules._allow import INTERNAL
 from pitprop.rules._detector import Detector
 from pitprop.rules._rule import Rule
+from pitprop.rules.adapter_asleep import AdapterAsleep
+from pitprop.rules.adapter_runaway import AdapterRunaway
 from pitprop.rules.attention_concentration import AttentionConcentration
 from pitprop.rules.attention_head_redundancy import AttentionHeadRedundancy
 from pitprop.rules.attention_logit_growth import AttentionLogitGrowth
@@ -22,11 +24,16 @@ from pitprop.rules.branch_laziness import BranchLaziness
 from pitprop.rules.class_collapse import ClassCollapse
 from pitprop.rules.codebook_collapse import CodebookCollapse
 from pitprop.rules.condition_ignored import ConditionIgnored
+from pitprop.rules.dead_gradient import DeadGradient
 from pitprop.rules.dimensional_collapse import DimensionalCollapse
+from pitprop.rules.dormant_units import DormantUnits
+from pitprop.rules.ema_drift import EmaDrift
 from pitprop.rules.embedding_collapse import EmbeddingCollapse
+from pitprop.rules.epsilon_starvation import EpsilonStarvation
 from pitprop.rules.gradient_conflict import GradientConflict
 from pitprop.rules.gradient_explosion import GradientExplosion
 from pitprop.rules.gradient_vanishing_at_site import GradientVanishingAtSite
+from pitprop.rules.learning_rate_too_high import LearningRateTooHigh
 from pitprop.rules.loss_plateau_at_floor import LossPlateauAtFloor
 from pitprop.rules.loss_spike import LossSpike
 from pitprop.rules.loss_weight_collapse import LossWeightCollapse
@@ -34,11 +41,18 @@ from pitprop.rules.non_finite import NonFinite
 from pitprop.rules.output_duplication import OutputDuplication
 from pitprop.rules.plasticity_loss import PlasticityLoss
 from pitprop.rules.posterior_collapse import PosteriorCollapse
+from pitprop.rules.residual_growth import ResidualGrowth
 from pitprop.rules.router_collapse import RouterCollapse
 from pitprop.rules.saturated_units import SaturatedUnits
 from pitprop.rules.softmax_saturation import SoftmaxSaturation
+from pitprop.rules.stage_switch_shock import StageSwitchShock
+from pitprop.rules.stale_second_moment import StaleSecondMoment
 from pitprop.rules.teacher_collapse import TeacherCollapse
 from pitprop.rules.token_uniformity import TokenUniformity
+from pitprop.rules.update_underflow import UpdateUnderflow
+from pitprop.rules.warm_up_missing import WarmUpMissing
+from pitprop.rules.weight_decay_collapse import WeightDecayCollapse
+from pitprop.rules.weight_growth import WeightGrowth
 
 __all__ = ["INTERNAL", "RULES", "Detector", "Rule", "by_name", "detect", "page"]
 
@@ -53,8 +67,15 @@ RULES: tuple[Rule, ...] = (
     ConditionIgnored(),
     LossWeightCollapse(),
     LossSpike(),
+    AdapterAsleep(),
+    LearningRateTooHigh(),
+    WarmUpMissing(),
+    StageSwitchShock(),
+    EmaDrift(),
     TokenUniformity(),
     SaturatedUnits(),
+    DormantUnits(),
+    DeadGradient(),
     GradientVanishingAtSite(),
     GradientExplosion(),
     BranchDomination(),
@@ -65,6 +86,13 @@ RULES: tuple[Rule, ...] = (
     PlasticityLoss(),
     SoftmaxSaturation(),
     GradientConflict(),
+    ResidualGrowth(),
+    AdapterRunaway(),
+    WeightDecayCollapse(),
+    UpdateUnderflow(),
+    EpsilonStarvation(),
+    StaleSecondMoment(),
+    WeightGrowth(),
     AttentionUniformity(),
     AttentionConcentration(),
     AttentionLogitGrowth(),

@@ -30,13 +30,14 @@ class Detector:
         self._allow = read_allow(allow, (rule.name for rule in (*RULES, *self._rules)))
         self._states: dict[tuple[int, str], Any] = {}
         self._done: set[tuple[int, str]] = set()
+        self._asked: dict[tuple[str, ...], list[int]] = {}
 
     def update(self, row: Row) -> list[Finding]:
         """Findings that `row` settles. Rows of a site must come in step order."""
         findings = []
-        for number, rule in enumerate(self._rules):
-            key = (number, row.site)
-            if key in self._done or not any(name in row.values for name in rule.reads):
+        for number in self._readers(tuple(row.values)):
+            rule, key = self._rules[number], (number, row.site)
+            if key in self._done:
                 continue
             try:
                 state = self._states[key] if key in self._states else rule.init()
@@ -49,6 +50,13 @@ class Detector:
                 if not is_allowed(finding, self._allow):
                     findings.append(finding)
         return findings
+
+    def _readers(self, names: tuple[str, ...]) -> list[int]:
+        """Numbers of the rules that read one of `names`; rows of a site name the same things over and over."""
+        if names not in self._asked:
+            rules = enumerate(self._rules)
+            self._asked[names] = [number for number, rule in rules if not set(names).isdisjoint(rule.reads)]
+        return self._asked[names]
 
 
 def _about_us(rule: Rule, row: Row, error: Exception) -> Finding:

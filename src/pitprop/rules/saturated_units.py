@@ -42,29 +42,12 @@ Glorot and Bengio, "Understanding the difficulty of training deep feedforward ne
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import (
-    PATIENCE,
-    TRANSIENT,
-    Persistence,
-    Shift,
-    follow,
-    lasting,
-    new_shift,
-    persist,
-    shifted,
-    since_start,
-)
+from pitprop.rules._majority import MAJORITY, State, new_state, watch_share
+from pitprop.rules._online import PATIENCE, TRANSIENT
 from pitprop.rules._rule import Shelf, at
-
-
-class State(NamedTuple):
-    """Persistence over the level, and the shift against the warm-up."""
-
-    level: Persistence
-    shift: Shift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,41 +62,32 @@ class SaturatedUnits:
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 
-    majority: float = 0.5
+    majority: float = MAJORITY
     """Share of saturated units over which the site is saturated."""
     patience: int = PATIENCE
     transient: int = TRANSIENT
 
     def init(self) -> State:
-        return State(Persistence(), new_shift())
+        return new_state()
 
     def update(self, state: State, row: Row) -> tuple[State, Finding | None]:
         share = row.values.get("saturated_share", math.nan)
-        if math.isnan(share):
-            return state, None
-        reference = state.shift.reference.centre
-        state = State(
-            persist(state.level, row.step, share > self.majority),
-            follow(state.shift, row.step, share, span=self.majority - reference),
+        state, seen = watch_share(
+            state, row.step, share, majority=self.majority, patience=self.patience, transient=self.transient
         )
-        evidence = {"saturated_share": share}
-        if since_start(state.level) and lasting(state.level, self.patience, self.transient):
-            severity, onset, since = self.severity, state.level.onset, "since the first row"
-            meaning = "what feeds them gets hardly any gradient"
-        elif shifted(state.shift, self.patience):
-            severity, onset = "note", state.shift.evidence.onset
-            since = f"since step {onset} (warm-up: {reference:.0%})"
-            meaning = "a gate that closed, an output that is sure, or a site that stopped learning"
-            evidence["saturated_share_reference"] = reference
-        else:
+        if seen is None:
             return state, None
+        meaning = "a gate that closed, an output that is sure, or a site that stopped learning"
+        if seen.from_start:
+            meaning = "what feeds them gets hardly any gradient"
+        known = {} if seen.from_start else {"saturated_share_reference": seen.reference}
         return state, Finding(
             rule=self.name,
-            severity=severity,
+            severity=self.severity if seen.from_start else "note",
             site=row.site,
-            onset=onset,
+            onset=seen.onset,
             detected=row.step,
-            message=f"{share:.0%} of the units are saturated{at(row.site)} {since}; {meaning}.",
-            evidence=evidence,
+            message=f"{share:.0%} of the units are saturated{at(row.site)} {seen.since}; {meaning}.",
+            evidence={"saturated_share": share} | known,
             remedies=self.remedies,
         )

@@ -71,10 +71,19 @@ def notes_on(edge: Covered, *, num_steps: int, num_sampled: int, num_unfinished:
 
 def remarks_on(edge: Covered) -> list[str]:
     """What is worth a line in the trace, but none on the console of every run."""
-    attention = edge.coverage()["attention"]
-    if attention["expected"] or attention["seen"]:
-        return []
-    return ["The model has no attention that pitprop could see; everything else is recorded."]
+    seen = edge.coverage()
+    attention, state = seen["attention"], seen["optimizer_state"]
+    remarks = []
+    if not (attention["expected"] or attention["seen"]):
+        remarks.append("The model has no attention that pitprop could see; everything else is recorded.")
+    for kind in ("second moment", "momentum"):
+        missing = state.get("parameters", 0) - state.get(kind, 0)
+        if missing:
+            remarks.append(
+                f"{missing} of {state['parameters']} parameters have no {kind} that could be read in their optimizer: "
+                "what is judged by it is not."
+            )
+    return remarks
 
 
 def _why_no_forward(compiled: Sequence[str]) -> str:

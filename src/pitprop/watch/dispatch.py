@@ -12,25 +12,27 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pitprop.indicators import branch_ratio, saturated_share
+from pitprop.indicators import branch_ratio, dead_share, saturated_share
 from pitprop.watch import attention
 from pitprop.watch._quiet import quiet
 from pitprop.watch.provenance import EMBEDDING, PARAMETER, SCORES, Provenance
 from pitprop.watch.sites import child_towards, is_below
 
 aten = torch.ops.aten
-TANH, SIGMOID, ADDITION, FUSED, PACKED, SOFTMAX = range(6)
+TANH, SIGMOID, ADDITION, FUSED, PACKED, SOFTMAX, RELU = range(7)
 ROLES = {
     **dict.fromkeys((aten.tanh.default, aten.tanh_.default), TANH),
     **dict.fromkeys((aten.sigmoid.default, aten.sigmoid_.default), SIGMOID),
+    **dict.fromkeys((aten.relu.default, aten.relu_.default), RELU),
     **dict.fromkeys((aten.add.Tensor, aten.add_.Tensor), ADDITION),
     **dict.fromkeys((aten._softmax.default, aten._safe_softmax.default), SOFTMAX),
     **dict.fromkeys(attention.FUSED, FUSED),
     **dict.fromkeys(attention.PACKED, PACKED),
 }
 """Operations that are measured, by one look-up: this is asked for every operation of a forward pass."""
-BRANCH_SAMPLES, UNITS = 4, 16384
-"""Samples of a residual addition (the first ones), and units of an activation (evenly spaced), that are measured."""
+BRANCH_SAMPLES, UNITS, UNIT_SAMPLES = 4, 16384, 256
+"""Samples of a residual addition (the first ones), units of a tanh or sigmoid (evenly spaced), and samples of every
+unit of a ReLU (evenly spaced), that are measured."""
 
 
 class ForwardMode(TorchDispatchMode):
@@ -109,6 +111,11 @@ class ForwardMode(TorchDispatchMode):
                 units = out.reshape(-1)[:: max(1, math.ceil(out.numel() / UNITS))]
                 share = saturated_share(units, "tanh" if role == TANH else "sigmoid")
             self._record("saturated_share", self._stack[-1][1], share)
+        elif role == RELU:
+            if out.dim() >= 2:
+                with quiet():
+                    share = dead_share(_by_unit(out))
+                self._record("dead_share", self._stack[-1][1], share)
         elif role == FUSED:
             call = _by_name(func, args, kwargs)
             qk = {"q": call["query"], "k": call["key"], "mask": call.get("attn_mask", call.get("attn_bias"))}
@@ -173,6 +180,16 @@ class ForwardMode(TorchDispatchMode):
             if any(True for _ in module.children()):
                 return site
         return self._stack[-1][1]
+
+
+def _by_unit(out: Tensor) -> Tensor:
+    """`[sample, unit]` of an activation: units are channels in pictures, and along the last axis everywhere else."""
+    if out.dim() < 4:
+        units = out.reshape(-1, out.shape[-1])
+        return units[:: max(1, units.shape[0] // UNIT_SAMPLES)]
+    places = out.flatten(2)
+    every = max(1, places.shape[0] * places.shape[2] // UNIT_SAMPLES)
+    return places[:, :, ::every].movedim(1, -1).reshape(-1, places.shape[1])
 
 
 def _by_name(func, args, kwargs) -> dict:

@@ -25,9 +25,12 @@ from pitprop.watch._accept import check_watchable, number
 from pitprop.watch._begun import Begun
 from pitprop.watch._hook import Hook
 from pitprop.watch._quiet import is_plain, norm, quiet, to_host
+from pitprop.watch.adapters import Adapters
+from pitprop.watch.derived import derived, excused, zero_gradients
 from pitprop.watch.dispatch import ForwardMode
 from pitprop.watch.feeds import Feeds
 from pitprop.watch.measured import Measured
+from pitprop.watch.optimizer import Updates
 from pitprop.watch.provenance import storage_key
 from pitprop.watch.sites import read_sites
 from pitprop.watch.state import state_bytes, write_checkpoint
@@ -88,7 +91,8 @@ class TorchEdge:
         self._awaited: set[Optimizer] = set(self.optimizers)
         self._measuring = False
         self._measured = Measured()
-        self._before: list[tuple[nn.Parameter, Tensor]] = []
+        self._updates = Updates(self.sites.owners)
+        self._adapters, self._excused = Adapters(model), excused(model)
         self._scale: float | None = None
         self._unhookable: set[str] = set()
         self._num_gradients = 0
@@ -140,13 +144,22 @@ class TorchEdge:
             for parameter in self.sites.owners:
                 if parameter.requires_grad and is_plain(parameter):
                     self._hooks.append(parameter.register_post_accumulate_grad_hook(self._gradient))
+        with self._guard("adapters"):
+            for indicator, module, value in self._adapters.measure(self.optimizers):
+                self._keep(indicator, self.sites.names[module], value)
 
     def finish(self) -> tuple[dict[str, dict[str, float]], list[tuple[str, np.ndarray]]]:
         """End measuring: `{indicator: {site: value}}`, averaged over forward passes, and `(site, attention map)`s."""
         self._end_measuring()
         measured, self._measured = self._measured, Measured()
         self._num_gradients += len(measured.norms)
-        return measured.values(self.sites.owners, self._scale or 1.0), measured.arrays()
+        values = measured.values(self.sites.owners, self._scale or 1.0)
+        with self._guard("optimizer"):
+            values |= self._updates.values()
+            norms = dict(zip(measured.norms, to_host(list(measured.norms.values())), strict=True))
+            values |= zero_gradients(norms, self.sites.owners, self._excused)
+            values |= derived(values, self._scale)
+        return values, measured.arrays()
 
     def begun(self) -> bool | None:
         """Whether a forward pass came since the last step ended; None where that can't be told (no autograd at all)."""
@@ -159,13 +172,16 @@ class TorchEdge:
     def _before_step(self, optimizer: Optimizer, args, kwargs) -> None:
         if self._measuring:
             with self._working(), self._guard("update_ratio"):
-                self._remember_weights(optimizer)
+                if self.scaler is not None and self._scale is None:
+                    self._scale = float(self.scaler.get_scale())
+                own_gradients = None if self._hooks_fired else self._scale or 1.0
+                self._updates.remember(optimizer, self._measured, own_gradients)
 
     def _after_step(self, optimizer: Optimizer, args, kwargs) -> None:
         with self._working():
             if self._measuring:
                 with self._guard("update_ratio"):
-                    self._measure_update()
+                    self._updates.measure(optimizer, self._measured)
             if optimizer in self._stepped:
                 self._awaited &= self._stepped
             self._stepped.add(optimizer)
@@ -226,6 +242,7 @@ class TorchEdge:
             "num_sharded_parameters": sum(p.requires_grad and not is_plain(p) for p in self.sites.owners),
             "unhookable": sorted(self._unhookable),
             "compiled": sorted(self.sites.compiled),
+            "optimizer_state": self._updates.seen,
             "attention": {
                 "expected": sorted(expected),
                 "seen": sorted(self.attention_seen),
@@ -314,7 +331,7 @@ class TorchEdge:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        self._before.clear()
+        self._updates.forget()
 
     # -- measurements --------------------------------------------------------------------------------------------
 
@@ -335,6 +352,8 @@ class TorchEdge:
             self._keep("token_cosine", site, token_cosine(tokens).mean())
             self._keep("effective_rank", site, effective_rank(tokens).mean())
             self._keep("activation_peak", site, activation_peak(tokens).max())
+            # The median, because a few tokens with massive activations are everyday.
+            self._keep("stream_norm", site, torch.linalg.vector_norm(tokens, dim=-1).median())
 
     def _gradient(self, parameter: nn.Parameter) -> None:
         self.active = self._hooks_fired = True
@@ -345,24 +364,6 @@ class TorchEdge:
         with self._guard("gradient"), quiet():
             # With accumulation the last call sees the whole sum; it overwrites those before.
             self._measured.norms[parameter] = norm(parameter.grad)
-
-    def _remember_weights(self, optimizer: Optimizer) -> None:
-        if self.scaler is not None and self._scale is None:
-            self._scale = float(self.scaler.get_scale())
-        with quiet():
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    if parameter in self.sites.owners and parameter.requires_grad and is_plain(parameter):
-                        self._before.append((parameter, parameter.detach().clone()))
-                        if not self._hooks_fired and parameter.grad is not None:
-                            # Set by the loop itself (`torch.func`, own rules): unscaled by now, which `finish` repeats.
-                            self._measured.norms[parameter] = norm(parameter.grad) * (self._scale or 1.0)
-
-    def _measure_update(self) -> None:
-        with quiet():
-            for parameter, before in self._before:
-                self._measured.updates[parameter] = (norm(parameter.detach() - before), norm(before))
-        self._before.clear()
 
     @contextlib.contextmanager
     def _guard(self, tap: str) -> Iterator[None]:
