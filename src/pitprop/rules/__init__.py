@@ -11,6 +11,7 @@ from pitprop._errors import PitpropError, nearest
 from pitprop.records import Finding, Row
 from pitprop.rules._allow import INTERNAL
 from pitprop.rules._detector import Detector
+from pitprop.rules._group import Group, Groups, group
 from pitprop.rules._rule import Rule
 from pitprop.rules.adapter_asleep import AdapterAsleep
 from pitprop.rules.adapter_runaway import AdapterRunaway
@@ -54,7 +55,7 @@ from pitprop.rules.warm_up_missing import WarmUpMissing
 from pitprop.rules.weight_decay_collapse import WeightDecayCollapse
 from pitprop.rules.weight_growth import WeightGrowth
 
-__all__ = ["INTERNAL", "RULES", "Detector", "Rule", "by_name", "detect", "page"]
+__all__ = ["INTERNAL", "RULES", "Detector", "Group", "Groups", "Rule", "by_name", "detect", "group", "page"]
 
 RULES: tuple[Rule, ...] = (
     NonFinite(),
