@@ -5,14 +5,16 @@ from typing import Any
 
 from pitprop.records import Finding, Row
 from pitprop.rules._allow import INTERNAL, is_allowed, read_allow
+from pitprop.rules._many import Selection
 from pitprop.rules._rule import Rule
 
 
 class Detector:
     """Folds rules over rows and hands out each finding once.
 
-    A rule speaks once per site: after its first finding it isn't asked there any more. A rule that raises costs nobody
-    a training: it becomes one finding of `pitprop-internal`, and isn't asked at that site any more.
+    A rule speaks once per site: after its first finding it isn't asked there any more. What rests on chance needs the
+    more evidence the more sites the rule looks at (`_many.py`). A rule that raises costs nobody a training: it becomes
+    one finding of `pitprop-internal`, and isn't asked at that site any more.
 
     Args:
         rules: Rules to apply, by default all; their order is the order of findings within a row.
@@ -30,6 +32,7 @@ class Detector:
         self._allow = read_allow(allow, (rule.name for rule in (*RULES, *self._rules)))
         self._states: dict[tuple[int, str], Any] = {}
         self._done: set[tuple[int, str]] = set()
+        self._selections = [Selection() for _ in self._rules]
         self._asked: dict[tuple[str, ...], list[int]] = {}
 
     def update(self, row: Row) -> list[Finding]:
@@ -39,16 +42,19 @@ class Detector:
             rule, key = self._rules[number], (number, row.site)
             if key in self._done:
                 continue
+            selection = self._selections[number]
             try:
-                state = self._states[key] if key in self._states else rule.init()
-                self._states[key], finding = rule.update(state, row)
+                if key not in self._states:
+                    self._states[key] = rule.init()
+                    selection.num_sites += 1
+                self._states[key], finding = rule.update(self._states[key], row)
             except Exception as error:  # a user's training goes on, whatever a rule does
                 finding = _about_us(rule, row, error)
-            if finding is not None:
-                self._done.add(key)
-                self._states.pop(key, None)
-                if not is_allowed(finding, self._allow):
-                    findings.append(finding)
+            for certain in selection.judge(row.site, finding):
+                self._done.add((number, certain.site))
+                self._states.pop((number, certain.site), None)
+                if not is_allowed(certain, self._allow):
+                    findings.append(certain)
         return findings
 
     def _readers(self, names: tuple[str, ...]) -> list[int]:

@@ -38,6 +38,8 @@ class Seen(NamedTuple):
     """In words."""
     reference: float
     """Median of the warm-up; NaN before it is full."""
+    log_evidence: float
+    """Of the shift; NaN where the share was a majority from the start."""
 
 
 def new_state() -> State:
@@ -62,8 +64,8 @@ def watch_share(
         follow(state.shift, step, share, span=majority - reference),
     )
     if since_start(state.level) and lasting(state.level, patience, transient):
-        return state, Seen(True, state.level.onset, "since the first row", NAN)
+        return state, Seen(True, state.level.onset, "since the first row", NAN, NAN)
     if shifted(state.shift, patience):
-        onset = state.shift.evidence.onset
-        return state, Seen(False, onset, f"since step {onset} (warm-up: {reference:.0%})", reference)
+        onset, log_sum = state.shift.evidence.onset, state.shift.evidence.log_sum
+        return state, Seen(False, onset, f"since step {onset} (warm-up: {reference:.0%})", reference, log_sum)
     return state, None

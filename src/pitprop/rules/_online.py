@@ -22,7 +22,11 @@ PATIENCE = 20
 TRANSIENT = 20
 """First rows, in which no level is held against a network: it learns the mean before anything else. A convention."""
 RUN_LENGTH = 1e4
-"""Rows that a healthy series lasts on average, at least, before the e-detector alarms (1 / alpha)."""
+"""Rows that a healthy series lasts on average, at least, before the e-detector alarms (1 / alpha). `_many.py` asks for
+more where a rule looks at many sites."""
+LOG_EVIDENCE = "log_evidence"
+"""Name, among a finding's evidence, of the `log_sum` that it rests on. A finding without it rests on an exact condition
+or a level, not on chance, and is not corrected for the number of sites."""
 SMALLEST_MARGIN = 0.05
 """Smallest margin, as a share of the way from healthy to failed: a lesser shift is of no interest."""
 

@@ -45,6 +45,7 @@ from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import (
+    LOG_EVIDENCE,
     PATIENCE,
     TRANSIENT,
     Persistence,
@@ -91,6 +92,7 @@ class AttentionConcentration:
     def update(self, state: State, row: Row) -> tuple[State, Finding | None]:
         scale = row.values.get("attention_logit_scale", math.nan)
         entropy = row.values.get("attention_entropy", math.nan)
+        evidence = {k: row.values[k] for k in self.reads if k in row.values}
         if not math.isnan(scale):
             state = state._replace(scale=persist(state.scale, row.step, scale > self.condensed))
             if not lasting(state.scale, self.patience, self.transient):
@@ -105,6 +107,7 @@ class AttentionConcentration:
             if not shifted(state.entropy, self.patience):
                 return state, None
             onset = state.entropy.evidence.onset
+            evidence[LOG_EVIDENCE] = state.entropy.evidence.log_sum
             since = f"since step {onset}"
             seen = f"attention entropy is at {entropy:.2g} ({entropy / -reference:.0%} of the warm-up's)"
         return state, Finding(
@@ -114,6 +117,6 @@ class AttentionConcentration:
             onset=onset,
             detected=row.step,
             message=f"{seen}{at(row.site)} {since}; a few keys carry the mass, which may be what the head is for.",
-            evidence={k: row.values[k] for k in self.reads if k in row.values},
+            evidence=evidence,
             remedies=self.remedies,
         )

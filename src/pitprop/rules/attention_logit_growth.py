@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, Shift, follow, new_shift, shifted
+from pitprop.rules._online import LOG_EVIDENCE, PATIENCE, Shift, follow, new_shift, shifted
 from pitprop.rules._rule import Shelf, at
 
 
@@ -89,6 +89,7 @@ class AttentionLogitGrowth:
             detected=row.step,
             message=f"the largest attention logit is {peak / reference:.2g} times the warm-up's{at(row.site)} and "
             f"grows since step {onset}; at this rate {when}.",
-            evidence={"attention_logit_peak": peak, "peak_reference": reference, "condensed_at_step": condensed},
+            evidence={"attention_logit_peak": peak, "peak_reference": reference, "condensed_at_step": condensed}
+            | {LOG_EVIDENCE: state.evidence.log_sum},
             remedies=self.remedies,
         )

@@ -46,6 +46,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
+from pitprop.rules._online import LOG_EVIDENCE
 from pitprop.rules._rule import Shelf, at
 from pitprop.rules._unused import TRANSIENT, Unused, judge, onset, unused
 
@@ -81,6 +82,6 @@ class BranchLaziness:
             detected=row.step,
             message=f"taking the branch away does not raise the loss in most batches{at(row.site)} {since} "
             f"(last gap {gap:.1e}); trial to settle it: --ablate.",
-            evidence={"ablation_gap": gap, "log_evidence": state.without.log_sum, "rows": float(state.rows)},
+            evidence={"ablation_gap": gap, LOG_EVIDENCE: state.without.log_sum, "rows": float(state.rows)},
             remedies=self.remedies,
         )

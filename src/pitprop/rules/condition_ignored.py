@@ -55,6 +55,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
+from pitprop.rules._online import LOG_EVIDENCE
 from pitprop.rules._rule import Shelf, at
 from pitprop.rules._unused import TRANSIENT, Unused, judge, onset, unused
 
@@ -91,6 +92,6 @@ class ConditionIgnored:
             detected=row.step,
             message=f"shuffling the condition does not raise the loss in most batches{at(row.site)} {since} "
             f"(last gap {gap:.1e}); trial to settle it: --shuffle-condition.",
-            evidence={"condition_gap": gap, "log_evidence": state.without.log_sum, "rows": float(state.rows)},
+            evidence={"condition_gap": gap, LOG_EVIDENCE: state.without.log_sum, "rows": float(state.rows)},
             remedies=self.remedies,
         )

@@ -45,6 +45,7 @@ from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import (
+    LOG_EVIDENCE,
     PATIENCE,
     Persistence,
     Shift,
@@ -94,9 +95,11 @@ class DimensionalCollapse:
             follow(state.shift, row.step, -math.log(rank), span=-math.log(self.fall)),
         )
         severity: Severity = self.severity
+        evidence = {k: row.values[k] for k in self.reads if k in row.values}
         if shifted(state.shift, self.patience):
             reference, onset = math.exp(-state.shift.reference.centre), state.shift.evidence.onset
             seen = f"{rank / reference:.1%} of the warm-up's, since step {onset}"
+            evidence[LOG_EVIDENCE] = state.shift.evidence.log_sum
         elif since_start(state.low) and lasting(state.low, self.patience, self.transient):
             severity, onset = "note", state.low.onset
             seen = "so since the first row"
@@ -110,6 +113,6 @@ class DimensionalCollapse:
             detected=row.step,
             message=f"embeddings use {rank:.1%} of the dimensions that noise would ({seen}){at(row.site)}; "
             "width that is not used carries nothing.",
-            evidence={k: row.values[k] for k in self.reads if k in row.values},
+            evidence=evidence,
             remedies=self.remedies,
         )

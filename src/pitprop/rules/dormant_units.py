@@ -43,7 +43,7 @@ from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._majority import MAJORITY, State, new_state, watch_share
-from pitprop.rules._online import PATIENCE, TRANSIENT
+from pitprop.rules._online import LOG_EVIDENCE, PATIENCE, TRANSIENT
 from pitprop.rules._rule import Shelf, at
 
 
@@ -79,7 +79,7 @@ class DormantUnits:
             if seen.from_start
             else "sparse by training, or killed by steps that were too large"
         )
-        known = {} if seen.from_start else {"dead_share_reference": seen.reference}
+        known = {} if seen.from_start else {"dead_share_reference": seen.reference, LOG_EVIDENCE: seen.log_evidence}
         return state, Finding(
             rule=self.name,
             severity=self.severity if seen.from_start else "note",

@@ -45,7 +45,7 @@ from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._majority import MAJORITY, State, new_state, watch_share
-from pitprop.rules._online import PATIENCE, TRANSIENT
+from pitprop.rules._online import LOG_EVIDENCE, PATIENCE, TRANSIENT
 from pitprop.rules._rule import Shelf, at
 
 
@@ -81,7 +81,7 @@ class EpsilonStarvation:
             if seen.from_start
             else "converged, or cut off from a loss that is still large"
         )
-        known = {} if seen.from_start else {"starved_share_reference": seen.reference}
+        known = {} if seen.from_start else {"starved_share_reference": seen.reference, LOG_EVIDENCE: seen.log_evidence}
         return state, Finding(
             rule=self.name,
             severity=self.severity if seen.from_start else "note",

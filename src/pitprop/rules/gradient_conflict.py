@@ -45,7 +45,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import RUN_LENGTH, Evidence, gather
+from pitprop.rules._online import LOG_EVIDENCE, RUN_LENGTH, Evidence, gather
 from pitprop.rules._rule import Shelf, at
 
 
@@ -82,6 +82,6 @@ class GradientConflict:
             detected=row.step,
             message=f"the gradients of the two losses oppose each other in most batches{at(row.site)} since step "
             f"{state.onset} (cosine {cosine:.2f} now); near the end of a training that is how a sum of losses settles.",
-            evidence={"gradient_cosine": cosine, "log_evidence": state.log_sum},
+            evidence={"gradient_cosine": cosine, LOG_EVIDENCE: state.log_sum},
             remedies=self.remedies,
         )

@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, Shift, follow, new_shift, shifted
+from pitprop.rules._online import LOG_EVIDENCE, PATIENCE, Shift, follow, new_shift, shifted
 from pitprop.rules._rule import Shelf, at
 
 
@@ -87,6 +87,7 @@ class GradientExplosion:
             detected=row.step,
             message=f"gradient norm {norm:.2g} is {norm / reference:.0f} times the whole network's during the warm-up "
             f"({reference:.2g}){at(row.site)} since step {onset}; the step size was chosen for another gradient.",
-            evidence={"gradient_norm": norm, "whole_norm_reference": reference, "growth": norm / reference},
+            evidence={"gradient_norm": norm, "whole_norm_reference": reference, "growth": norm / reference}
+            | {LOG_EVIDENCE: state.evidence.log_sum},
             remedies=self.remedies,
         )

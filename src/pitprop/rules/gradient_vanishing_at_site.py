@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, Shift, follow, new_shift, shifted
+from pitprop.rules._online import LOG_EVIDENCE, PATIENCE, Shift, follow, new_shift, shifted
 from pitprop.rules._rule import Shelf, at
 
 SMALLEST = 1e-45
@@ -88,6 +88,8 @@ class GradientVanishingAtSite:
             detected=row.step,
             message=f"the part in the whole gradient is {relative:.1e} of the warm-up's{at(row.site)} since step "
             f"{onset}; what is here no longer learns.",
-            evidence=known | {"relative_to_warm_up": relative, "gradient_share_reference": reference**2},
+            evidence=known
+            | {"relative_to_warm_up": relative, "gradient_share_reference": reference**2}
+            | {LOG_EVIDENCE: state.evidence.log_sum},
             remedies=self.remedies,
         )

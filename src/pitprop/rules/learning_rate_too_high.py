@@ -45,7 +45,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import NAN, RUN_LENGTH, WARM_UP, Evidence, Persistence, gather, persist
+from pitprop.rules._online import LOG_EVIDENCE, NAN, RUN_LENGTH, WARM_UP, Evidence, Persistence, gather, persist
 from pitprop.rules._rule import Shelf, at
 
 
@@ -95,7 +95,7 @@ class LearningRateTooHigh:
         elif state.against.log_sum >= math.log(RUN_LENGTH) and not math.isnan(alignment):
             severity, onset = "note", state.against.onset
             seen = f"gradients oppose the momentum (cosine {alignment:.2f} now)"
-            evidence = {"momentum_alignment": alignment}
+            evidence = {"momentum_alignment": alignment, LOG_EVIDENCE: state.against.log_sum}
         else:
             return state, None
         return state, Finding(

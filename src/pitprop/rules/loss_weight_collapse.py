@@ -60,6 +60,7 @@ from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import (
+    LOG_EVIDENCE,
     NAN,
     PATIENCE,
     RUN_LENGTH,
@@ -140,7 +141,7 @@ class LossWeightCollapse:
         elif record and state.towards.log_sum >= math.log(RUN_LENGTH):
             severity, onset = "warning", state.towards.onset
             arrival = _arrival(state, row.step, odds)
-            evidence |= {"log_evidence": state.towards.log_sum, "vertex_at_step": arrival}
+            evidence |= {LOG_EVIDENCE: state.towards.log_sum, "vertex_at_step": arrival}
             seen = "the weights move towards the small losses in most steps"
             part = "" if math.isnan(vertex) else f"part {vertex:.0f} has 90 % "
             meaning = "descent on a weighted sum ends with all weight on the smallest"

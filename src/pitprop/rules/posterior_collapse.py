@@ -47,7 +47,17 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, Persistence, Shift, follow, lasting, new_shift, persist, shifted
+from pitprop.rules._online import (
+    LOG_EVIDENCE,
+    PATIENCE,
+    Persistence,
+    Shift,
+    follow,
+    lasting,
+    new_shift,
+    persist,
+    shifted,
+)
 from pitprop.rules._rule import Shelf, at
 
 
@@ -92,12 +102,14 @@ class PosteriorCollapse:
             state = state._replace(none=persist(state.none, row.step, active == 0), shift=shift)
         severity: Severity = self.severity
         meaning = "the decoder works without its latents"
+        evidence = {k: row.values[k] for k in self.reads if k in row.values}
         if lasting(state.bit, self.patience, self.transient):
             onset, seen = state.bit.onset, f"the latents carry {nats:.2g} nats, less than one bit"
         elif lasting(state.none, self.patience, self.transient):
             onset, seen = state.none.onset, "no latent moves with the input"
         elif shifted(state.shift, self.patience):
             severity, onset = "note", state.shift.evidence.onset
+            evidence[LOG_EVIDENCE] = state.shift.evidence.log_sum
             seen = f"{active:.0%} of the latents are active ({-state.shift.reference.centre:.0%} during the warm-up)"
             meaning = "unneeded ones are switched off by right, needed ones are missed in the reconstruction"
         else:
@@ -109,6 +121,6 @@ class PosteriorCollapse:
             onset=onset,
             detected=row.step,
             message=f"{seen}{at(row.site)} since step {onset}; {meaning}.",
-            evidence={k: row.values[k] for k in self.reads if k in row.values},
+            evidence=evidence,
             remedies=self.remedies,
         )

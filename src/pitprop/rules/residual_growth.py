@@ -45,6 +45,7 @@ from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import (
+    LOG_EVIDENCE,
     PATIENCE,
     TRANSIENT,
     Persistence,
@@ -101,7 +102,7 @@ class ResidualGrowth:
             reference = math.exp(state.shift.reference.centre)
             severity, onset = "note", state.shift.evidence.onset
             since = f"since step {onset} (warm-up: {reference:.2g})"
-            evidence["stream_growth_reference"] = reference
+            evidence |= {"stream_growth_reference": reference, LOG_EVIDENCE: state.shift.evidence.log_sum}
         else:
             return state, None
         return state, Finding(

@@ -46,7 +46,7 @@ from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._majority import MAJORITY, State, new_state, watch_share
-from pitprop.rules._online import PATIENCE, TRANSIENT
+from pitprop.rules._online import LOG_EVIDENCE, PATIENCE, TRANSIENT
 from pitprop.rules._rule import Shelf, at
 
 
@@ -80,7 +80,7 @@ class SaturatedUnits:
         meaning = "a gate that closed, an output that is sure, or a site that stopped learning"
         if seen.from_start:
             meaning = "what feeds them gets hardly any gradient"
-        known = {} if seen.from_start else {"saturated_share_reference": seen.reference}
+        shifted = {"saturated_share_reference": seen.reference, LOG_EVIDENCE: seen.log_evidence}
         return state, Finding(
             rule=self.name,
             severity=self.severity if seen.from_start else "note",
@@ -88,6 +88,6 @@ class SaturatedUnits:
             onset=seen.onset,
             detected=row.step,
             message=f"{share:.0%} of the units are saturated{at(row.site)} {seen.since}; {meaning}.",
-            evidence={"saturated_share": share} | known,
+            evidence={"saturated_share": share} | ({} if seen.from_start else shifted),
             remedies=self.remedies,
         )

@@ -48,6 +48,7 @@ from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import (
+    LOG_EVIDENCE,
     PATIENCE,
     TRANSIENT,
     Persistence,
@@ -107,6 +108,8 @@ class TokenUniformity:
         if not same and not shifted(state.shift, self.patience):
             return state, None
         evidence = {k: row.values[k] for k in self.reads if k in row.values} | {"token_distance": apart}
+        if not same:
+            evidence[LOG_EVIDENCE] = state.shift.evidence.log_sum
         relative = ""
         onset = state.alike.onset
         if not since_start(state.alike) and not math.isnan(state.shift.reference.centre):

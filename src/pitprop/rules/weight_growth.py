@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, Shift, follow, new_shift, shifted
+from pitprop.rules._online import LOG_EVIDENCE, PATIENCE, Shift, follow, new_shift, shifted
 from pitprop.rules._rule import Shelf, at
 
 
@@ -93,6 +93,7 @@ class WeightGrowth:
             detected=row.step,
             message=f"weights of RMS {size:.2g} are {size / reference:.3g} times those of the warm-up{at(row.site)} "
             f"since step {onset}; a step of the same size turns them that much less{beside}.",
-            evidence={k: row.values[k] for k in self.reads if k in row.values} | {"weight_rms_reference": reference},
+            evidence={k: row.values[k] for k in self.reads if k in row.values}
+            | {"weight_rms_reference": reference, LOG_EVIDENCE: state.shift.evidence.log_sum},
             remedies=self.remedies,
         )
