@@ -11,7 +11,7 @@ from pitprop._errors import PitpropError, nearest
 from pitprop.records import Finding, Row
 from pitprop.rules._allow import INTERNAL
 from pitprop.rules._detector import Detector
-from pitprop.rules._group import Group, Groups, group
+from pitprop.rules._group import GRAVITY, Group, Groups, group
 from pitprop.rules._rule import Rule
 from pitprop.rules.adapter_asleep import AdapterAsleep
 from pitprop.rules.adapter_runaway import AdapterRunaway
@@ -55,7 +55,19 @@ from pitprop.rules.warm_up_missing import WarmUpMissing
 from pitprop.rules.weight_decay_collapse import WeightDecayCollapse
 from pitprop.rules.weight_growth import WeightGrowth
 
-__all__ = ["INTERNAL", "RULES", "Detector", "Group", "Groups", "Rule", "by_name", "detect", "group", "page"]
+__all__ = [
+    "GRAVITY",
+    "INTERNAL",
+    "RULES",
+    "Detector",
+    "Group",
+    "Groups",
+    "Rule",
+    "by_name",
+    "detect",
+    "group",
+    "page",
+]
 
 RULES: tuple[Rule, ...] = (
     NonFinite(),

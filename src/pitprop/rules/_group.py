@@ -18,7 +18,8 @@ CLEAR = 0.8
 FEWEST = 3
 """Depths that an order needs."""
 
-_GRAVITY: tuple[Severity, ...] = ("failure", "warning", "note")
+GRAVITY: tuple[Severity, ...] = ("failure", "warning", "note")
+"""Severities, the gravest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Group:
     @property
     def lead(self) -> Finding:
         """The first of the gravest: what is said where there is room for one."""
-        return min(self.findings, key=lambda finding: _GRAVITY.index(finding.severity))
+        return min(self.findings, key=lambda finding: GRAVITY.index(finding.severity))
 
     @property
     def severity(self) -> Severity:
@@ -106,7 +107,7 @@ class Groups:
     def all(self) -> list[Group]:
         """The groups, the one with the gravest and then the earliest finding first."""
         groups = [Group(tuple(sorted(wave, key=_when))) for waves in self._waves.values() for wave in waves]
-        return sorted(groups, key=lambda group: (_GRAVITY.index(group.severity), group.lead.onset))
+        return sorted(groups, key=lambda group: (GRAVITY.index(group.severity), group.lead.onset))
 
 
 def group(findings: Iterable[Finding]) -> list[Group]:

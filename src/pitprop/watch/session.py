@@ -207,6 +207,7 @@ class Watch:
                 if step is not None:
                     self._settle(step)
             self._flush()
+            self._voice.groups()
         if kind is None:
             self._snapshot(self.step, last=True)
         notes = self._notes(unfinished)
@@ -312,7 +313,9 @@ class Watch:
         """Bring the detector to where a resumed run stopped; the last step that is in the trace."""
         with Reader(self.folder) as reader:
             for row in reader.rows():
-                self._past += self._detector.update(row)
+                for finding in self._detector.update(row):
+                    self._past.append(finding)
+                    self._voice.know(finding)
             return reader.last_step if reader.last_step is not None else -1
 
     # -- what is said --------------------------------------------------------------------------------------------
@@ -362,14 +365,7 @@ class Watch:
             self._writer.set_meta("snapshots", self._keeper.describe([*self._past, *self.findings]))
 
     def _say_goodbye(self, notes: Sequence[str]) -> None:
-        schedule = self._schedule
-        share = schedule.share
-        cost = "" if share is None else f", {share:.1%} of the time"
-        self._voice.line(
-            f"watched {schedule.num_steps} steps, measured {schedule.num_sampled}{cost}; trace in {self.folder}"
-        )
-        for note in notes:
-            self._voice.line(note)
+        self._voice.goodbye(self._schedule, self.folder, notes)
         if not self._num_values:
             warnings.warn(
                 f"pitprop recorded nothing in {self.folder}. " + " ".join(notes), RuntimeWarning, stacklevel=3
