@@ -186,3 +186,22 @@ def test_detect_has_the_same_formats(collapsed, capsys):
     assert capsys.readouterr().out.startswith("::error file=run/trace.sqlite,title=output-duplication at <run>::")
     assert main(["detect", collapsed, "--format", "sarif", "--allow", "output-duplication"]) == 0
     assert check_sarif(capsys.readouterr().out) == []
+
+
+def test_detect_says_a_group_once_and_gives_programs_every_site(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with Writer(tmp_path / "run", RunInfo(name="run", started="2026-01-01T00:00:00Z")) as trace:
+        for step in range(60):
+            trace.append(step, {"saturated_share": {f"blocks.{i}": 0.9 for i in range(12)}})
+    assert main(["detect", "run", "--fail-on", "warning"]) == 1
+    said = capsys.readouterr().out
+    assert said.count("saturated-units at") == 1
+    assert "In all 12 sites, all from step 0 on, blocks.0 to blocks.11." in " ".join(said.split())
+    main(["detect", "run", "--format", "github"])
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    main(["detect", "run", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["findings"]) == 12
+    assert [(one["rule"], one["num_sites"]) for one in document["groups"]] == [("saturated-units", 12)]
+    main(["detect", "run", "--format", "sarif"])
+    assert len(check_sarif(capsys.readouterr().out)) == 12

@@ -22,8 +22,8 @@ def test_the_schema_is_stable(report: Report):
     content = strict(to_json(report))
     assert content["schema"] == 1
     assert list(content) == [
-        "schema", "pitprop", "folder", "run", "last_step", "headline", "findings", "diagnosis", "series", "attention",
-        "coverage", "unseen", "schedule", "command", "notes", "rescue", "bisection",
+        "schema", "pitprop", "folder", "run", "last_step", "headline", "findings", "groups", "diagnosis", "series",
+        "attention", "coverage", "unseen", "schedule", "command", "notes", "rescue", "bisection",
     ]  # fmt: skip
     assert content["findings"][0]["rule"] == "output-duplication"
     assert content["findings"][0]["evidence"].keys() == dict(report.findings[0].evidence).keys()

@@ -13,6 +13,7 @@ from pitprop.catalogue import Entry, entries
 from pitprop.cli._app import FOUND, SEVERITIES
 from pitprop.cli._say import escape, print_json, say
 from pitprop.records import Finding, Severity
+from pitprop.rules import Group, group
 
 Format = Annotated[
     Literal["text", "json", "sarif", "github"],
@@ -26,7 +27,13 @@ GITHUB_COMMAND = {"note": "notice", "warning": "warning", "failure": "error"}
 
 
 def show(
-    findings: Sequence[Finding], form: str, document: Mapping[str, Any], places: Mapping[str, Place], place: Place
+    findings: Sequence[Finding],
+    form: str,
+    document: Mapping[str, Any],
+    places: Mapping[str, Place],
+    place: Place,
+    *,
+    grouped: bool = False,
 ) -> None:
     """Print `findings`, the most severe first.
 
@@ -36,7 +43,12 @@ def show(
         document: What the JSON document says beside the findings.
         places: Site -> where it lies in the user's source, as far as known.
         place: Where what was examined lies: for all other sites.
+        grouped: Whether findings that came together (`rules/_group.py`) are one to a reader. Programs get them all.
     """
+    if grouped and form in ("text", "github"):
+        findings = [_as_one(one) for one in group(findings)]
+    elif grouped and form == "json":
+        document = {**document, "groups": [one.facts() for one in group(findings)]}
     ordered = sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.onset))
     pages = {entry.name: entry for kind in ("checks", "rules") for entry in entries(kind)}
     where = [places.get(finding.site, place) for finding in ordered]
@@ -54,6 +66,13 @@ def show(
             say(f"  {escape(finding.message)}")
             explain = f"explain: pitprop explain {finding.rule}; " if finding.rule in pages else ""
             say(f"  [dim]{explain}allow: --allow {finding.rule}[/dim]")
+
+
+def _as_one(one: Group) -> Finding:
+    """The group's gravest finding, which tells of the other sites."""
+    if one.num_sites == 1:
+        return one.lead
+    return dataclasses.replace(one.lead, message=f"{one.lead.message} In all {one.summary}.")
 
 
 def exit_code(findings: Sequence[Finding], fail_on: Severity) -> int:

@@ -35,7 +35,7 @@ def detect(
     with Reader(run) as trace:
         findings = detect_(trace.rows(), tuple(by_name(name) for name in rule) or RULES, allow=allow)
         steps = trace.last_step
-    show(findings, form, {"run": str(run), "last_step": steps}, {}, (run / "trace.sqlite", None))
+    show(findings, form, {"run": str(run), "last_step": steps}, {}, (run / "trace.sqlite", None), grouped=True)
     if not findings and form == "text":
         say(f"Nothing found in {run} (last step {steps}).")
     return exit_code(findings, fail_on)

@@ -70,7 +70,7 @@ def to_html(report: Report) -> str:
         report=report,
         best=report.diagnosis and remedy_trial(report.diagnosis),
         tables=_tables(report.diagnosis) if report.diagnosis else [],
-        sparks={rule: _sparks(report, findings[0]) for rule, findings in report.by_rule().items()},
+        groups=[(group, _sparks(report, group.lead)) for group in report.groups()],
         way=report.rescue and timeline(report.rescue, report.findings),
         heat=any(series.site != RUN for series in report.series),
         style=Markup(_asset("uPlot.min.css") + _asset("report.css")),

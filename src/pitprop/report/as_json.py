@@ -29,6 +29,7 @@ def to_json(report: Report) -> str:
         "last_step": report.last_step,
         "headline": report.headline,
         "findings": report.findings,
+        "groups": [one.facts() for one in report.groups()],
         "diagnosis": diagnosis
         and {
             **plain({f.name: getattr(diagnosis, f.name) for f in dataclasses.fields(diagnosis) if f.name != "trials"}),

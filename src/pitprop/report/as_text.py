@@ -4,17 +4,19 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console, Group
+from rich.console import Console
+from rich.console import Group as Lines
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pitprop.records import Comparison, Finding
+from pitprop.records import Comparison
 from pitprop.report import bisection_text, rescue
 from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.svg import Scale, effect_scale
 from pitprop.report.value import Diagnosis, Guard, Report, Trial
 from pitprop.report.wording import sentence, show, span, verdict_words
+from pitprop.rules import Group
 
 MAX_RULES = 6
 MAX_TRIALS = 12
@@ -65,29 +67,31 @@ def to_text(report: Report, console: Console) -> None:
 
 
 def _findings(report: Report) -> Table:
-    groups = list(report.by_rule().items())
+    groups = report.groups()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name, justify in (("finding", "left"), ("site", "left"), ("onset", "right"), ("delay", "right")):
         table.add_column(name, justify=justify, overflow="fold", max_width=32)  # type: ignore[arg-type]
     table.add_column("what was seen", ratio=1)
     told = {finding.message for finding in report.findings[:1]}
-    for rule, findings in groups[:MAX_RULES]:
-        table.add_row(*_row(rule, findings, told))
+    for group in groups[:MAX_RULES]:
+        table.add_row(*_row(group, told))
     if len(groups) > MAX_RULES:
         table.add_row(Text(f"and {len(groups) - MAX_RULES} more", style="dim"))
     return table
 
 
-def _row(rule: str, findings: tuple[Finding, ...], told: set[str]) -> list[Text]:
-    first = findings[0]
-    more = f" +{len(findings) - 1}" if len(findings) > 1 else ""
-    message = "as above" if first.message in told else sentence(first.message)
+def _row(group: Group, told: set[str]) -> list[Text]:
+    lead = group.lead
+    more = f" +{group.num_sites - 1}" if group.num_sites > 1 else ""
+    said = [] if lead.message in told else [sentence(lead.message)]
+    if more:
+        said.append(f"{group.summary}.")
     return [
-        Text(rule, style=_STYLE[first.severity]),
-        Text(f"{first.site}{more}"),
-        Text(str(first.onset)),
-        Text(str(first.delay)),
-        Text(message),
+        Text(group.rule, style=_STYLE[group.severity]),
+        Text(f"{lead.site}{more}"),
+        Text(str(lead.onset)),
+        Text(str(lead.delay)),
+        Text(" ".join(said) or "as above"),
     ]
 
 
@@ -161,7 +165,7 @@ def failed_lines(failed: Sequence[Mapping[str, object]]) -> list[str]:
     return lines[:MAX_FAILED] + ([f"and {more} more failures, in the report"] if more > 0 else [])
 
 
-def _beside(diagnosis: Diagnosis) -> Group:
+def _beside(diagnosis: Diagnosis) -> Lines:
     """What the tables leave out: side effects of the remedy, references, arms that never acted, what to do next."""
     remedy = remedy_trial(diagnosis)
     lines = [
@@ -179,7 +183,7 @@ def _beside(diagnosis: Diagnosis) -> Group:
         lines.append("never acted, so not tested: " + ", ".join(diagnosis.conclusion.inert))
     if diagnosis.conclusion.next:
         lines.append(f"next: {diagnosis.conclusion.next}")
-    return Group(*(Text(line) for line in lines))
+    return Lines(*(Text(line) for line in lines))
 
 
 def draw(c: Comparison, scale: Scale, *, ascii_only: bool = False) -> str:

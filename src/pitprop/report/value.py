@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from pitprop.records import Comparison, Finding, RunInfo
+from pitprop.rules import Group, group
 
 if TYPE_CHECKING:
     from pitprop.report.bisection import Bisection
@@ -200,9 +201,6 @@ class Report:
     bisection: "Bisection | None" = None
     """The search, where the folder is a bisection's; there is nothing else in it then."""
 
-    def by_rule(self) -> dict[str, tuple[Finding, ...]]:
-        """Findings by rule, the rule with the gravest finding first."""
-        groups: dict[str, tuple[Finding, ...]] = {}
-        for finding in self.findings:
-            groups[finding.rule] = (*groups.get(finding.rule, ()), finding)
-        return groups
+    def groups(self) -> list[Group]:
+        """Findings that came together, the group with the gravest first."""
+        return group(self.findings)

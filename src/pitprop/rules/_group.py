@@ -9,6 +9,7 @@ import re
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pitprop.records import Finding, Severity
 from pitprop.rules._allow import INTERNAL
@@ -82,6 +83,17 @@ class Group:
             f"{self.num_sites} sites, first at {first.site} (step {first.onset}){onwards}, "
             f"last at {last.site} (step {last.onset})"
         )
+
+    def facts(self) -> dict[str, Any]:
+        """What a program reads of it: rule, severity, sites by onset with their onsets, order."""
+        return {
+            "rule": self.rule,
+            "severity": self.severity,
+            "num_sites": self.num_sites,
+            "order": self.order,
+            "summary": self.summary,
+            "sites": [{"site": finding.site, "onset": finding.onset} for finding in self.findings],
+        }
 
 
 class Groups:
