@@ -97,6 +97,23 @@ def many_sites(num_sites: int = 10_000, num_rows: int = 500, num_faulty: int = 2
             )
 
 
+def coins(num_sites: int = 10_000, num_rows: int = 500, num_faulty: int = 20, num_runs: int = 5) -> None:
+    """The worst that is healthy: fair coins against "not more than half are heads"; then 20 sites with nothing else."""
+    alarms, delays = [[], []], [[], []]
+    for seed in range(num_runs):
+        heads = np.random.default_rng(seed).integers(0, 2, (num_rows, num_sites)).astype(float)
+        heads[300:, :num_faulty] = 1
+        log_sum = np.full(heads.shape, -math.inf)
+        for t in range(num_rows):
+            before = log_sum[t - 1] if t else log_sum[0]
+            log_sum[t] = np.logaddexp(before, 0.0) + np.log1p(0.5 * (heads[t] - 0.5) / 0.5)
+        for i, rows in enumerate((first(log_sum >= math.log(RUN_LENGTH)), selected(log_sum))):
+            alarms[i].append(int(np.isfinite(rows[num_faulty:]).sum() + (rows[:num_faulty] < 300).sum()))
+            delays[i] += list(rows[:num_faulty] - 299)
+    print(f"\nFair coins at {num_sites} sites x {num_rows} rows, {num_runs} runs: one by one, and with e-BH")
+    print("false alarms", *alarms, "median delay", *(np.nanmedian(d) for d in delays), flush=True)
+
+
 def whitened(levels: np.ndarray, phi: float | None) -> np.ndarray:
     """Innovations over 1 - phi, so that a lasting shift keeps its size; `phi` is fitted to the warm-up where None."""
     past, now = levels[: WARM_UP - 1], levels[1:WARM_UP]
@@ -134,5 +151,6 @@ def prewhitening(num_sites: int = 4000, num_rows: int = 1000, onset: int = 500) 
 
 if __name__ == "__main__":
     check_fold()
+    coins()
     many_sites()
     prewhitening()

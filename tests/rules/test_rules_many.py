@@ -2,17 +2,19 @@
 
 import math
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules import INTERNAL, Detector, detect, group
 from pitprop.rules._many import Selection
-from pitprop.rules._online import LOG_EVIDENCE, RUN_LENGTH, follow, new_shift, shifted
+from pitprop.rules._online import LOG_EVIDENCE, RUN_LENGTH, Evidence, follow, gather, new_shift, shifted
 from pitprop.rules._rule import Shelf
 
 
@@ -38,18 +40,32 @@ class Leaves:
         return state, _found(row.site, row.step, state.evidence.log_sum) if shifted(state, self.patience) else None
 
 
+class Signs(Leaves):
+    """A rule that is nothing but the evidence that more than half of the rows are 1."""
+
+    def init(self):
+        return Evidence()
+
+    def update(self, state, row):
+        state = gather(state, row.step, row.values["level"], 0.5)
+        certain = state.log_sum >= math.log(RUN_LENGTH)
+        return state, _found(row.site, row.step, state.log_sum) if certain else None
+
+
 def _found(site: str, step: int, log_evidence: float) -> Finding:
     evidence = {} if math.isnan(log_evidence) else {LOG_EVIDENCE: log_evidence}
     return Finding(rule="leaves", severity="warning", site=site, onset=0, detected=step, message="m", evidence=evidence)
 
 
-def _rows(levels: np.ndarray) -> list[Row]:
+def _each(levels: np.ndarray) -> Iterator[Row]:
     """Rows of `levels[step, site]`."""
-    return [
-        Row(step=step, site=f"s.{site}", values={"level": float(value)})
-        for step, values in enumerate(levels)
-        for site, value in enumerate(values)
-    ]
+    for step, values in enumerate(levels.tolist()):
+        for site, value in enumerate(values):
+            yield Row(step=step, site=f"s.{site}", values={"level": value})
+
+
+def _rows(levels: np.ndarray) -> list[Row]:
+    return list(_each(levels))
 
 
 def _healthy(num_rows: int, num_sites: int, phi: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -149,3 +165,27 @@ def test_a_rule_that_raises_everywhere_is_one_group():
     [one] = group(findings)
     assert (one.rule, one.num_sites) == (INTERNAL, 10_000)
     assert one.lead.message.startswith("rule leaves raised KeyError: 's.0' at s.0 in step 0")
+
+
+def test_at_the_edge_of_the_hypothesis_many_sites_are_as_silent_as_one():
+    """Coins, the worst that is healthy: in 500 rows one site alarms with a chance of up to 5 %, and so do all 400."""
+    coins = np.random.default_rng(4).integers(0, 2, (500, 400)).astype(float)
+    trace = _rows(coins)
+    alone = sum(bool(detect(trace[site::400], (Signs(),))) for site in range(400))
+    assert 1 <= alone <= 0.05 * 400 + 3 * math.sqrt(400 * 0.05 * 0.95)
+    assert detect(trace, (Signs(),)) == []
+    coins[200:, :8] = 1
+    assert {f.site for f in detect(_each(coins), (Signs(),))} == {f"s.{site}" for site in range(8)}
+
+
+@pytest.mark.slow
+def test_ten_thousand_sites_and_twenty_faults():
+    """Healthy AR(1) at 10 000 sites over 500 rows, with the patience that rules have; 20 sites fail at row 300."""
+    rng = np.random.default_rng(5)
+    levels = _healthy(500, 10_000, np.resize([0.0, 0.9, 0.98], 10_000), rng)
+    levels[300:, :20] += 24
+    findings = detect(_each(levels), (Leaves(span=20.0, patience=20),))
+    assert {f.site for f in findings} == {f"s.{site}" for site in range(20)}
+    assert all(f.detected <= 340 for f in findings)
+    coins = rng.integers(0, 2, (500, 10_000)).astype(float)
+    assert len(detect(_each(coins), (Signs(),))) == 0  # one by one: over 300
