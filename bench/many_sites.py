@@ -129,7 +129,7 @@ def prewhitening(num_sites: int = 4000, num_rows: int = 1000, onset: int = 500) 
     )
     print("and the median delay and the share found within 500 rows, of a shift of 1.2 spans; evidence alone")
     print("| phi | span | as it is: margin, delay, found | fitted phi | true phi |")
-    grid = [*np.arange(1, 10, 0.5), *np.arange(10, 41, 2)]
+    grid = [0.25, 0.5, 0.75, *np.arange(1, 10, 0.5), *np.arange(10, 41, 2)]
     for phi in PHIS:
         calm = healthy(num_rows, num_sites, phi, np.random.default_rng(100))
         ill = healthy(num_rows, num_sites, phi, np.random.default_rng(200))

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pitprop.records import Finding
+from pitprop.records import Finding, Severity
 from pitprop.rules import INTERNAL, group
 from pitprop.rules._group import Groups, _tau
 
 
-def found(site: str, onset: int, detected: int, rule: str = "r", severity="warning", message: str = "m") -> Finding:
+def found(site: str, onset: int, detected: int, rule="r", severity: Severity = "warning", message="m") -> Finding:
     return Finding(rule=rule, severity=severity, site=site, onset=onset, detected=detected, message=message)
 
 

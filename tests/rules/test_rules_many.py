@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pitprop.records import Finding, Row, Severity
+from pitprop.records import Finding, Row, RunInfo, Severity
 from pitprop.rules import INTERNAL, Detector, detect, group
 from pitprop.rules._many import Selection
 from pitprop.rules._online import LOG_EVIDENCE, RUN_LENGTH, Evidence, follow, gather, new_shift, shifted
 from pitprop.rules._rule import Shelf
+from pitprop.trace import Reader, Writer
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,9 @@ def test_more_sites_mean_more_evidence_and_faults_at_many_less():
     assert alone[0].detected <= first < one.detected
 
 
-def test_live_is_replay_is_resumed_while_findings_are_held():
+def test_live_is_replay_is_resumed_while_findings_are_held(tmp_path):
     rng = np.random.default_rng(2)
-    levels = _healthy(120, 40, np.full(40, 0.9), rng)
+    levels = _healthy(120, 40, np.full(40, 0.9), rng).astype(np.float32)
     levels[50:, :7] += 11
     trace = _rows(levels)
     replay = detect(trace, (Leaves(),))
@@ -145,6 +146,11 @@ def test_live_is_replay_is_resumed_while_findings_are_held():
         early = [f for row in trace[:cut] for f in live.update(row)]
         resumed = pickle.loads(pickle.dumps(live))
         assert early + [f for row in trace[cut:] for f in resumed.update(row)] == replay
+    with Writer(tmp_path, RunInfo(name="run", started="2026-01-01T00:00:00Z")) as writer:
+        for step, values in enumerate(levels.tolist()):
+            writer.append(step, {"level": {f"s.{site}": value for site, value in enumerate(values)}})
+    with Reader(tmp_path) as reader:
+        assert detect(reader.rows(), (Leaves(),)) == replay
 
 
 def test_a_site_whose_rows_end_while_it_is_held_comes_with_the_others():

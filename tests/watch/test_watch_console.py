@@ -2,11 +2,13 @@
 
 import pytest
 
-from pitprop.records import Finding
+from pitprop.records import Finding, Severity
 from pitprop.watch._console import Voice
 
 
-def found(site: int, *, onset: int | None = None, severity="warning", rule: str = "dead-gradient") -> Finding:
+def found(
+    site: int, *, onset: int | None = None, severity: Severity = "warning", rule: str = "dead-gradient"
+) -> Finding:
     onset = 100 + site if onset is None else onset
     where = f"blocks.{site}.attn"
     return Finding(

@@ -78,7 +78,7 @@ class Group:
             return first.site
         if first.onset == last.onset:
             return f"{self.num_sites} sites, all from step {first.onset} on, {first.site} to {last.site}"
-        onwards = f", then {self.order}" if self.order else ""
+        onwards = f", then {self.order}" if self.order not in ("", "together") else ""
         return (
             f"{self.num_sites} sites, first at {first.site} (step {first.onset}){onwards}, "
             f"last at {last.site} (step {last.onset})"

@@ -21,8 +21,8 @@ from pitprop.rules._online import LOG_EVIDENCE, RUN_LENGTH
 class Selection:
     """Which findings of one rule have evidence enough, given at how many sites the rule looks.
 
-    A finding that has not is held back: its site is asked again with every row, so nothing is lost but the delay. It
-    comes once its own evidence has grown, or once enough other sites have evidence too.
+    A finding that has not is held back, and its site is asked again with every row. It comes once its own evidence has
+    grown, or once enough other sites have evidence too. The order of a step's rows can matter; traces keep it.
     """
 
     def __init__(self):
