@@ -13,6 +13,7 @@ import pytest
 from git_history import IDENTITY, collapse, make_repository, note, run_git, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trial_in_a_process import until
 
 from pitprop import PitpropError
 from pitprop.cli import main
@@ -335,7 +336,9 @@ def test_ctrl_c_leaves_no_worktree_and_no_process(tmp_path):
     place = tmp_path / "repository"
     hashes = make_repository(place, [note(1), collapse(1.0), note(3)])
     before = footprint(place)
-    call_main = "import sys; from pitprop.cli import main; sys.exit(main())"
+    # The child of a shell's background job ignores Ctrl-C.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    call_main = f"{heed}; import sys; from pitprop.cli import main; sys.exit(main())"
     arguments = ["bisect", f"{place}/work/recipe.py:recipe", "--good", hashes[0], "--bad", "main", "--out", "out"]
     process = subprocess.Popen([sys.executable, "-c", call_main, *arguments], cwd=tmp_path, start_new_session=True)
     while len(run_git(place, "worktree", "list").splitlines()) == 1:
@@ -344,8 +347,15 @@ def test_ctrl_c_leaves_no_worktree_and_no_process(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert footprint(place) == before and not (tmp_path / "out" / "worktrees").exists()
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    until(lambda: not group_is_alive(process.pid))
+
+
+def group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @given(st.data())

@@ -30,6 +30,9 @@ sys.path.insert(0, str(HERE))
 from trial_in_a_process import alive, children, runs, stamps, until  # noqa: E402
 from trial_in_a_process import plan as plan_of_the_process  # noqa: E402
 
+HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""For a child of a shell's background job, which ignores it."""
+
 
 @pytest.fixture
 def many(reference):
@@ -82,7 +85,7 @@ def test_a_worker_in_the_middle_of_a_task_dies_with_its_parent(tmp_path):
 def test_ctrl_c_leaves_a_trial_that_resumes(pool, reference, tmp_path, sent):
     recipe = reference("recipes_tiny", "guilty")
     arguments = ["diagnose", recipe, "--out", str(tmp_path), "--seeds", "2", "--workers", "2", "--knob", "failing=slow"]
-    code = f"import sys; from pitprop.cli import main; sys.exit(main({arguments!r}))"
+    code = f"{HEED_CTRL_C}; import sys; from pitprop.cli import main; sys.exit(main({arguments!r}))"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as parent:
         until(lambda: len(runs(tmp_path)) >= 2)
         workers = children(parent.pid)
