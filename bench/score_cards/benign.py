@@ -3,8 +3,6 @@
 adaLN-Zero (`dit`), LoRA with B = 0 (`lora`) and warm-up (`gpt`) are models of their own in the healthy table.
 """
 
-import torch
-
 from score_cards.task import Task
 from score_cards.variants import Variant
 
@@ -13,11 +11,6 @@ def sink(task: Task) -> None:
     """One head gives the first key three nats more: it looks away where it has nothing to say."""
     for block in task.model.blocks:
         block.attention.sink = 3.0
-
-
-def mostly_background(task: Task) -> None:
-    """Seven of ten digits are background: the network says background everywhere before it learns more."""
-    task.draw_as(lambda x, y: (x, torch.where(y < 7, 0, y - 6)))
 
 
 def larger_steps(task: Task) -> None:
@@ -39,7 +32,7 @@ def benign(name: str, model: str, **fields: object) -> Variant:
 BENIGN = (
     benign("long-warm-up", "gpt", knobs={"warm_up": 200}),
     benign("sink-head", "gpt", change=sink, true_of=("attention-sink", "attention-concentration")),
-    benign("transient-background", "mlp", knobs={"learning_rate": 3e-4}, change=mostly_background),
+    benign("transient-background", "mlp", knobs={"learning_rate": 3e-4, "background": 7}),
     benign("spike-that-recovers", "mlp", step=150, change=larger_steps, until=155, undo=smaller_steps),
     benign("learning-rate-drop", "cnn", step=150, change=tenth),
     benign("converged", "mlp", knobs={"steps": 900, "learning_rate": 3e-3}),

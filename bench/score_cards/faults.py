@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from score_cards.task import Task
+from score_cards.task import Task, digits
 from score_cards.variants import Truth, Variant
 
 Change = Callable[[Task], None]
@@ -131,12 +131,11 @@ def layers(task: Task, kind: type) -> list[nn.Module]:
 
 @torch.no_grad()
 def dead_biases(task: Task) -> None:
-    """A step that was too large has driven the biases of the ReLUs down."""
+    """A step that was too large has driven the biases of nine in ten ReLUs down."""
     for layer in layers(task, nn.Linear)[:-1]:
-        layer.bias.sub_(10.0)
+        layer.bias[torch.arange(len(layer.bias)) % 10 > 0] -= 10.0
 
 
-@torch.no_grad()
 def scale_weights(factor: float, which: slice) -> Change:
     def change(task: Task) -> None:
         with torch.no_grad():
@@ -210,6 +209,21 @@ def fullest_expert(task: Task) -> float:
     return task.model.chosen.mean(0).max().item()
 
 
+def likeness(task: Task) -> float:
+    """Mean cosine of two held-out embeddings."""
+    with torch.no_grad():
+        z = task.parts["embed"]()
+    return ((z.sum(0).square().sum() - len(z)) / (len(z) * (len(z) - 1))).item()
+
+
+def first_direction(task: Task) -> float:
+    """Share of the variance of held-out embeddings along their first principal direction."""
+    with torch.no_grad():
+        z = task.parts["embed"]()
+        power = torch.linalg.svdvals(z - z.mean(0)).square()
+    return (power[0] / power.sum()).item()
+
+
 def unused_codes(task: Task) -> float:
     """Share of codes that no held-out patch has."""
     with torch.no_grad():
@@ -217,16 +231,10 @@ def unused_codes(task: Task) -> float:
 
 
 def indifference(task: Task) -> float:
-    """Held-out loss with the right classes over that with the neighbours'; over 1 - 0.002 the class has no effect."""
-    labels = task_labels()
+    """Held-out loss with the right classes over that with the neighbours'; 1 is no effect."""
+    labels = digits()[3]
     with torch.no_grad():
         return task.parts["held_out"](labels) / task.parts["held_out"](labels.roll(1, 0))
-
-
-def task_labels() -> Tensor:
-    from score_cards.task import digits
-
-    return digits()[3]
 
 
 def gradients(task: Task) -> list[Tensor]:
@@ -288,7 +296,7 @@ def average_behind(task: Task) -> float:
     return ((weights - average).norm() / weights.norm()).item()
 
 
-def fault(rule: str, model: str, step: int, change: Change, truth: Truth, **knobs: float) -> Variant:
+def fault(rule: str, model: str, step: int, change: Change, truth: Truth, **knobs: int) -> Variant:
     return Variant(kind="fault", name=rule, rule=rule, model=model, step=step, change=change, truth=truth, knobs=knobs)
 
 
@@ -297,15 +305,15 @@ FAULTS = (
     fault("output-duplication", "mlp", 150, same_image, score_under(0.3)),
     fault("loss-plateau-at-floor", "mlp", 10, shuffle_labels, score_under(0.05)),
     fault("class-collapse", "detr", 10, random_matching, score_under(0.05)),
-    fault("embedding-collapse", "contrastive", 150, set_part(repulsion=0.0), score_under(0.5)),
+    fault("embedding-collapse", "contrastive", 150, set_part(repulsion=0.0), over(0.99, likeness), steps=600),
     fault("teacher-collapse", "distilled", 150, set_part(temperature=1.0), by_construction),
     fault("posterior-collapse", "vae", 150, set_part(kl_weight=1000.0), score_under(0.1)),
-    fault("condition-ignored", "dit", 150, shuffle_labels, over(0.998, indifference)),
+    fault("condition-ignored", "dit", 100, shuffle_labels, over(0.99, indifference)),
     fault("loss-weight-collapse", "weighted", 150, set_part(follow=False), over(0.5, vertex)),
     fault("loss-spike", "gpt", 150, constant_learning_rate(0.5), score_under(0.1)),
     fault("adapter-asleep", "lora", 0, zero_adapters, score_under(0.3)),
     fault("learning-rate-too-high", "vit", 0, learning_rate(300.0), score_under(0.1)),
-    fault("warm-up-missing", "gpt", 0, constant_learning_rate(0.1), rose(0, 1.0, slice(5, 15))),
+    fault("warm-up-missing", "gpt", 0, constant_learning_rate(1.0), rose(0, 1.0, slice(5, 15))),
     fault("stage-switch-shock", "cnn", 150, loud_stage, rose(150, 1.0, slice(0, 10))),
     fault("ema-drift", "dit", 100, set_part(follow=False), over(0.1, average_behind)),
     fault("token-uniformity", "vit", 150, offset_inputs, score_under(0.3)),
@@ -315,7 +323,7 @@ FAULTS = (
     fault("gradient-vanishing-at-site", "fusion", 150, set_in("gate", 1e-6, "Fused"), over(3, lower_gradient)),
     fault("gradient-explosion", "mlp", 150, scale_inputs(1e4), over(1000, gradient_size)),
     fault("branch-domination", "vit", 150, set_in("loud", 300.0, "Block"), by_construction),
-    fault("dimensional-collapse", "contrastive", 150, set_part(dimensions=1), score_under(0.5)),
+    fault("dimensional-collapse", "contrastive", 150, set_part(dimensions=2), over(0.5, first_direction)),
     fault("codebook-collapse", "vq", 150, set_in("offset", 3.0, "Quantised"), over(0.9, unused_codes)),
     fault("router-collapse", "experts", 150, one_expert, over(0.9, fullest_expert)),
     fault("branch-laziness", "fusion", 150, shuffle_lower_half, by_construction),

@@ -68,16 +68,18 @@ def dit() -> Task:
         with torch.no_grad():
             told = {
                 "condition_gap": by_hand.paired_gap(model, lambda: plain(labels), lambda: plain(labels.roll(1, 0))),
-                "ema_loss": flow_loss(average, images, labels, noise, t),
-                "trained_loss": plain(labels),
+                "ema_loss": flow_loss(average, *validation),
+                "trained_loss": flow_loss(model, *validation),
                 "ema_decay": DECAY,
                 "ema_drift": ema_drift(model, average),
             }
         return plain(labels), told
 
+    fixed = torch.Generator().manual_seed(0)
+    noise, t = torch.randn(test_x.shape, generator=fixed), torch.rand(len(test_x), 1, generator=fixed)
+    validation = (test_x[:64], test_y[:64], noise[:64], t[:64])
+
     def held_out(labels: Tensor) -> float:
-        fixed = torch.Generator().manual_seed(0)
-        noise, t = torch.randn(test_x.shape, generator=fixed), torch.rand(len(test_x), 1, generator=fixed)
         return flow_loss(model, test_x, labels, noise, t).item() / (2 * test_x - 1 - noise).var().item()
 
     task = Task(model=model, optimizer=optimizer, batch=batches(x, y), loss=loss, score=lambda: 1 - held_out(test_y))

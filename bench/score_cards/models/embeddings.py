@@ -20,7 +20,7 @@ def network(width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, width))
 
 
-def contrastive() -> Task:
+def contrastive(*, steps: int = 300) -> Task:
     x, _, test_x, test_y = digits()
     model = network(32)
     task = Task(
@@ -29,17 +29,21 @@ def contrastive() -> Task:
         batch=batches(x, size=128),
         loss=lambda x: (x.sum(), {}),
         score=lambda: nearest_neighbour(F.normalize(model(test_x), dim=-1), test_y),
+        steps=steps,
         parts={"repulsion": 1.0, "dimensions": 32},
     )
 
     def loss(images: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        a, b = (F.normalize(model(view(images)), dim=-1) for _ in range(2))
-        used = task.parts["dimensions"]
-        apart = torch.logsumexp(a[:, :used] @ b[:, :used].T / 0.2, -1).mean() * 0.2
+        a, b = (F.normalize(model(view(images)) * mask(), dim=-1) for _ in range(2))
+        apart = torch.logsumexp(a @ b.T / 0.2, -1).mean() * 0.2
         value = -(a * b).sum(-1).mean() + task.parts["repulsion"] * apart
         return value, {"embeddings": a}
 
+    def mask() -> Tensor:
+        return (torch.arange(32) < task.parts["dimensions"]).float()
+
     task.loss = loss
+    task.parts["embed"] = lambda: F.normalize(model(test_x) * mask(), dim=-1)
     return task
 
 
