@@ -6,7 +6,7 @@ import sys
 
 from pitprop.rules import by_name
 from score_cards import card
-from score_cards.run import Run, runs, train_all
+from score_cards.run import Run, run_all, runs
 
 CARD_SEEDS, DEVELOPMENT = 6, 100
 """Seeds 0 to 5 make the card and are never looked at while rules are made; development has those from 100 up."""
@@ -59,15 +59,18 @@ def main(arguments: list[str]) -> int:
     wanted = select(options)
     print(estimate(wanted, options.workers))
     done, failed = [], []
-    for run, result in train_all(wanted, options.workers):
-        if isinstance(result, Exception):
-            failed.append(f"{run.name}: {type(result).__name__}: {result}")
+    for run, judged in run_all(wanted, options.workers, card.judge):
+        if isinstance(judged, BaseException):
+            failed.append(f"{run.name}: {type(judged).__name__}: {judged}")
         else:
-            done.append(card.labelled(run, result["took"]))
+            done.append(card.Labelled(run, *judged))
     command = " ".join(["python -m score_cards", *arguments])
     found = card.cards(done, options.only, command)
     for one in found:
         print(f"{one.rule}: {one.line()}" + (f"; alarms on {one.alarmed_on}" if one.alarmed_on else ""))
+    for one in done:
+        if not one.took:
+            print(f"the fault did not take: {one.run.name}")
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
     if failed:

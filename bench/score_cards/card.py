@@ -15,7 +15,7 @@ from pitprop.rules import RULES, Rule, detect
 from pitprop.rules import _card as shipped
 from pitprop.rules._card import ScoreCard
 from pitprop.trace import Reader, collect
-from score_cards.run import Run
+from score_cards.run import Run, find, train
 
 FILE = Path(shipped.__file__).parent / "score_cards.json"
 CONFIDENCE = 0.95
@@ -36,10 +36,12 @@ class Labelled:
         return [f for f in self.findings if f.rule == rule.name and f.detected >= begin]
 
 
-def labelled(run: Run, took: bool) -> Labelled:
-    """Ask all rules of the trace of `run`."""
+def judge(kind: str, name: str, seed: int) -> tuple[bool, frozenset[str], tuple[Finding, ...]]:
+    """Train a run, unless its trace is there, and ask all rules of the trace: `took`, indicators and findings."""
+    run = find(kind, name, seed)
+    took = train(run)["took"]
     with Reader(run.folder) as trace:
-        return Labelled(run, took, frozenset(trace.indicators()), tuple(detect(trace.rows())))
+        return took, frozenset(trace.indicators()), tuple(detect(trace.rows()))
 
 
 def share(number: int, of: int) -> tuple[float, float]:

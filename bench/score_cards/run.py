@@ -8,14 +8,15 @@ ten steps apart waits ten times as many steps.
 import hashlib
 import inspect
 import json
-import os
+import multiprocessing
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,6 +25,7 @@ import pitprop
 from score_cards.task import TEXT
 from score_cards.variants import Variant, table
 
+T = TypeVar("T")
 HERE = Path(__file__).parent
 CACHE = HERE.parent / ".cache" / "score_cards"
 MEASURED_BY = ("watch", "indicators", "trace", "_array.py")
@@ -57,11 +59,19 @@ class Run:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def _source_of(function: object) -> str:
-    """Source of a function with the values it closes over."""
-    held = inspect.getclosurevars(function).nonlocals  # pyright: ignore[reportArgumentType]
-    parts = [f"{name}={_source_of(value) if callable(value) else value!r}" for name, value in sorted(held.items())]
-    return inspect.getsource(function) + ";".join(parts)  # pyright: ignore[reportArgumentType]
+def _source_of(function: Callable, seen: frozenset[str] = frozenset()) -> str:
+    """Source of a function, of what it closes over and of what it calls of this bench."""
+    plain = inspect.unwrap(function)
+    used = inspect.getclosurevars(plain)
+    ours = {name: value for name, value in used.globals.items() if _is_ours(value) and name not in seen}
+    parts = [inspect.getsource(plain)]
+    for name, value in sorted({**used.nonlocals, **ours}.items()):
+        parts.append(f"{name}=" + (_source_of(value, seen | set(ours)) if inspect.isroutine(value) else repr(value)))
+    return "\n".join(parts)
+
+
+def _is_ours(value: object) -> bool:
+    return inspect.isroutine(value) and str(getattr(value, "__module__", "")).startswith("score_cards")
 
 
 @cache
@@ -119,14 +129,13 @@ def train(run: Run) -> dict:
     return result
 
 
-def train_all(wanted: list[Run], workers: int) -> Iterator[tuple[Run, dict | Exception]]:
-    """Every run with its result as they come, on `workers` processes, under a bar that says how long is left."""
-    missing = [run for run in wanted if run.result is None]
-    for run in wanted:
-        if run not in missing:
-            yield run, train(run)
-    if not missing:
-        return
+def run_all(
+    wanted: list[Run], workers: int, work: Callable[[str, str, int], T]
+) -> Iterator[tuple[Run, T | BaseException]]:
+    """What `work` returns for every run, as it comes, from `workers` processes, under a bar that says how long is left.
+
+    Variants hold functions that can't be sent to a process, so `work` gets kind, name and seed; `find` gives the run.
+    """
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -134,24 +143,20 @@ def train_all(wanted: list[Run], workers: int) -> Iterator[tuple[Run, dict | Exc
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with (
-        Progress(*columns) as progress,
-        ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
-        bar = progress.add_task("", total=len(missing))
-        waiting = {pool.submit(train_by_name, run.variant.kind, run.variant.name, run.seed): run for run in missing}
-        for done in as_completed(waiting):
-            run = waiting[done]
-            progress.update(bar, advance=1, description=run.name)
-            error = done.exception()
-            if isinstance(error, Exception):
-                yield run, error
-            else:
-                yield run, done.result()
+    # Spawned: a fork while the bar's thread draws could keep its lock for ever.
+    with Progress(*columns) as progress, ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        bar = progress.add_task("", total=len(wanted))
+        waiting = {pool.submit(work, run.variant.kind, run.variant.name, run.seed): run for run in wanted}
+        try:
+            for done in as_completed(waiting):
+                progress.update(bar, advance=1, description=waiting[done].name)
+                yield waiting[done], done.exception() or done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
-def train_by_name(kind: str, name: str, seed: int) -> dict:
-    """`train` for another process: variants hold functions that can't be sent there."""
+def find(kind: str, name: str, seed: int) -> Run:
+    """The run of the table with these."""
     [variant] = [v for v in table() if (v.kind, v.name) == (kind, name)]
-    return train(Run(variant, seed))
+    return Run(variant, seed)

@@ -150,9 +150,9 @@ def test_development_and_failed_runs_write_nothing(monkeypatch, tmp_path, capsys
     few = [Run(v, 0) for v in variants.table()[:3]]
     monkeypatch.setattr(command, "select", lambda options: few)
     monkeypatch.setattr(card, "write", lambda new: path.write_text("written"))
-    monkeypatch.setattr(command, "train_all", lambda wanted, workers: iter([(wanted[0], RuntimeError("no"))]))
+    monkeypatch.setattr(command, "run_all", lambda wanted, *_: iter([(wanted[0], RuntimeError("no"))]))
     assert command.main([]) == 1 and path.read_text() == '{"cards": []}'
-    monkeypatch.setattr(command, "train_all", lambda wanted, workers: iter(()))
+    monkeypatch.setattr(command, "run_all", lambda *_: iter(()))
     assert command.main(["--development"]) == 0 and path.read_text() == '{"cards": []}'
     assert command.main([]) == 0 and path.read_text() == "written"
     assert "about" in capsys.readouterr().out
@@ -169,27 +169,22 @@ def cache(tmp_path_factory):
     patch.undo()
 
 
-def find(kind: str, name: str) -> Run:
-    [variant] = [v for v in variants.table() if (v.kind, v.name) == (kind, name)]
-    return Run(variant, command.DEVELOPMENT)
-
-
 def test_a_fault_takes_and_is_found_after_it_was_made_and_a_trace_is_made_once(cache):
-    fault = find("fault", "posterior-collapse")
+    fault = run.find("fault", "posterior-collapse", command.DEVELOPMENT)
     result = run.train(fault)
     written = (fault.folder / "trace.sqlite").stat().st_mtime_ns
     assert run.train(fault) == result and (fault.folder / "trace.sqlite").stat().st_mtime_ns == written
-    assert result["took"]
-    findings = card.labelled(fault, result["took"]).of(by_name("posterior-collapse"))
-    assert findings and all(f.detected >= 150 for f in findings)
+    judged = card.Labelled(fault, *card.judge("fault", "posterior-collapse", command.DEVELOPMENT))
+    findings = judged.of(by_name("posterior-collapse"))
+    assert judged.took and findings and all(f.detected >= 150 for f in findings)
 
 
 @pytest.mark.slow
 def test_its_healthy_twin_is_left_alone(cache):
-    healthy = find("healthy", "vae")
-    result = run.train(healthy)
-    assert result["score"] > 0.3
-    assert [f for f in card.labelled(healthy, True).findings if f.severity != "note"] == []
+    healthy = run.find("healthy", "vae", command.DEVELOPMENT)
+    _, _, findings = card.judge("healthy", "vae", command.DEVELOPMENT)
+    assert healthy.result is not None and healthy.result["score"] > 0.3
+    assert [f for f in findings if f.severity != "note"] == []
 
 
 def test_a_run_that_was_cut_off_begins_anew(cache):
@@ -197,3 +192,10 @@ def test_a_run_that_was_cut_off_begins_anew(cache):
     run.train(short)
     (short.folder / "result.json").unlink()
     assert short.result is None and run.train(short)["took"]
+
+
+@pytest.mark.slow
+def test_the_command_trains_in_other_processes(cache, capsys):
+    wanted = [run.find("healthy", "vae", command.DEVELOPMENT)]
+    [(done, judged)] = run.run_all(wanted, 1, card.judge)
+    assert done is wanted[0] and judged[0] is True and "latent_kl" in judged[1]
