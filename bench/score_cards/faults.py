@@ -7,6 +7,7 @@ is another way: mostly by the held-out score. A run in which it did not take cou
 import math
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -125,7 +126,7 @@ def half_weights(task: Task) -> None:
 # -- weights and architecture --------------------------------------------------------------------------------------
 
 
-def layers(task: Task, kind: type) -> list[nn.Module]:
+def layers(task: Task, kind: type) -> list[Any]:
     return [module for module in task.model.modules() if isinstance(module, kind)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from torch import Tensor
 
 BATCH = 64
 TEXT = Path(__file__).parents[2] / "LICENSE"
@@ -18,7 +18,8 @@ TEXT = Path(__file__).parents[2] / "LICENSE"
 class Task:
     """One training. The loop in `run.py` draws a batch, asks for its loss, steps, and calls `after`."""
 
-    model: nn.Module
+    model: Any
+    """An `nn.Module`, whose parts faults reach by name."""
     optimizer: torch.optim.Optimizer
     batch: Callable[[], tuple[Tensor, ...]]
     """The next training batch."""
