@@ -46,17 +46,22 @@ class Run:
     @property
     def folder(self) -> Path:
         """Where its trace and `result.json` are, or will be."""
-        variant = self.variant
-        own = [repr((variant.kind, variant.model, dict(variant.knobs), variant.step, variant.until, self.seed))]
-        own += [_source_of(f) for f in (variant.change, variant.undo, variant.truth) if f is not None]
-        key = hashlib.sha256("\0".join([_common(), *own]).encode()).hexdigest()[:20]
-        return CACHE / f"{variant.kind}-{variant.name}-{self.seed}-{key}"
+        return CACHE / f"{self.variant.kind}-{self.variant.name}-{self.seed}-{_address(self)}"
 
     @property
     def result(self) -> dict | None:
         """`seconds`, `score` and, of a fault, `truth` and `took`; None while it has not run."""
         path = self.folder / "result.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+@cache
+def _address(run: Run) -> str:
+    """Hash of everything that makes a run, as this process knows it: a file that is edited meanwhile changes nothing."""
+    variant = run.variant
+    own = [repr((variant.kind, variant.model, dict(variant.knobs), variant.step, variant.until, run.seed))]
+    own += [_source_of(f) for f in (variant.change, variant.undo, variant.truth) if f is not None]
+    return hashlib.sha256("\0".join([_common(), *own]).encode()).hexdigest()[:20]
 
 
 def _source_of(function: Callable, seen: frozenset[str] = frozenset()) -> str:
