@@ -57,7 +57,7 @@ class Run:
 
 @cache
 def _address(run: Run) -> str:
-    """Hash of everything that makes a run, as this process knows it: a file that is edited meanwhile changes nothing."""
+    """Hash of everything that makes a run, as this process knows it, whatever is edited meanwhile."""
     variant = run.variant
     own = [repr((variant.kind, variant.model, dict(variant.knobs), variant.step, variant.until, run.seed))]
     own += [_source_of(f) for f in (variant.change, variant.undo, variant.truth) if f is not None]
