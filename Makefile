@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow lint types docs bench clean
+.PHONY: demo test test-slow lint types docs bench bench-rules clean
 
 demo: .venv/.demo  ## find out, on real data, why a weight-merging transformer outputs duplicates
 	@$(BIN)/pitprop diagnose model_merging || test $$? -eq 1
@@ -30,6 +30,9 @@ bench: .venv/.dev  ## overhead of watching, of storing and of trials, side by si
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/trace_store.py
 	$(BIN)/python bench/trials.py
+
+bench-rules: .venv/.dev  ## score cards of the rules; ARGS="--only loss-spike", "--quick" or "--development"
+	PYTHONPATH=bench $(BIN)/python -m score_cards $(ARGS)
 
 clean:
 	rm -rf .venv site runs

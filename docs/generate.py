@@ -10,7 +10,8 @@ from pitprop.catalogue import KINDS, Entry, entries
 
 HERE = Path(__file__).parent
 INTRODUCTION = {
-    "rules": "A rule watches one failure mode over time. `pitprop explain NAME` prints its page.",
+    "rules": "A rule watches one failure mode over time. `pitprop explain NAME` prints its page; "
+    "[score cards](../score_cards.md) say how often each is wrong.",
     "checks": "A check asks one question of a model before training.",
     "indicators": "An indicator is a pure measure: array in, number out, for numpy, torch and jax alike.",
     "remedies": "A remedy is one file that can be copied away alone; the file's head is its page.",
@@ -30,7 +31,8 @@ def reference(kind: str, found: list[Entry]) -> str:
     """One page: a table of all entries, then each in full."""
     columns = list(found[0].facts)
     lines = [f"# {kind.capitalize()}", "", INTRODUCTION[kind], ""]
-    lines += ["| " + " | ".join(["name", *columns, ""]) + " |", "|" + "---|" * (len(columns) + 2)]
+    heads = ["name", *(column.replace("_", " ") for column in columns), ""]
+    lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * (len(columns) + 2)]
     for entry in found:
         cells = [f"[`{entry.name}`](#{entry.name.lower()})", *(entry.facts[c] for c in columns), entry.summary]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -23,7 +23,7 @@ class Entry:
     page: str
     """The whole page, Markdown."""
     facts: dict[str, str]
-    """What `list` shows beside the summary, by column."""
+    """What `list` shows beside the summary, by column (an underscore there is a space)."""
 
 
 def _first_sentence(text: str) -> str:
@@ -44,14 +44,15 @@ def _module_docstring(module: str) -> str:
 
 def _rules() -> list[Entry]:
     from pitprop.rules import RULES, page
+    from pitprop.rules._card import in_page, line
 
     return [
         Entry(
             kind="rules",
             name=rule.name,
             summary=_first_sentence(page(rule)),
-            page=page(rule),
-            facts={"severity": rule.severity, "shelf": rule.shelf},
+            page=in_page(page(rule), rule.name),
+            facts={"severity": rule.severity, "shelf": rule.shelf, "score_card": line(rule.name)},
         )
         for rule in RULES
     ]

@@ -121,6 +121,30 @@ def test_which_additions_are_branches(tmp_path):
     assert set(read(tmp_path / "run")["branch_ratio"]) == {"context", "last"}
 
 
+class Masked(nn.Module):
+    """A mask that is made as large as another, and added to it: no residual branch of infinite size."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        q = self.inner(x)
+        bias = q.new_zeros(*q.shape[:2], q.shape[1])
+        mask = bias + torch.full_like(bias, -torch.inf).triu(1)
+        return (q @ x.transpose(-2, -1) + mask).softmax(-1)
+
+
+def test_a_mask_is_no_branch(tmp_path):
+    torch.manual_seed(0)
+    model = Masked()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with watching(model, optimizer, tmp_path / "run"):
+        model(torch.randn(2, 3, WIDTH)).square().sum().backward()
+        optimizer.step()
+    assert "branch_ratio" not in read(tmp_path / "run")
+
+
 def test_streams_of_blocks(tmp_path):
     torch.manual_seed(0)
     model = Language()

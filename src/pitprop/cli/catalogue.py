@@ -30,7 +30,7 @@ def list_(
         return 0
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("name", *found[0].facts, ""):
-        table.add_column(column, no_wrap=column in ("name", "severity", "shelf"))
+        table.add_column(column.replace("_", " "), no_wrap=column in ("name", "severity", "shelf"))
     for entry in found:
         table.add_row(f"[bold]{entry.name}[/bold]", *map(escape, entry.facts.values()), escape(entry.summary))
     Console().print(table)

@@ -16,7 +16,7 @@ MAX_OPERATIONS = 20_000
 """Operations followed in one forward pass; ancestry is a bit per operation, so memory grows with the square."""
 
 aten = torch.ops.aten
-BATCHED_PRODUCT, PRODUCT, SOFTMAX, LOOKUP, SAME_ORIGIN = range(5)
+BATCHED_PRODUCT, PRODUCT, SOFTMAX, LOOKUP, SAME_ORIGIN, SHAPE_ONLY = range(6)
 ROLES = {
     **dict.fromkeys((aten.bmm.default, aten.baddbmm.default), BATCHED_PRODUCT),
     **dict.fromkeys((aten.mm.default, aten.addmm.default, aten.convolution.default), PRODUCT),
@@ -36,9 +36,23 @@ ROLES = {
         ),
         SAME_ORIGIN,
     ),
+    **dict.fromkeys(
+        (
+            aten.full_like.default,
+            aten.zeros_like.default,
+            aten.ones_like.default,
+            aten.new_full.default,
+            aten.new_zeros.default,
+            aten.new_ones.default,
+            aten.rand_like.default,
+            aten.randn_like.default,
+        ),
+        SHAPE_ONLY,
+    ),
 }
 """Operations that mean something here. Products end what went in; those of `SAME_ORIGIN` (scaling, dropout, casts,
-copies) hand on what another module made."""
+copies) hand on what another module made; those of `SHAPE_ONLY` take no value over (a mask isn't computed from what it
+is as large as)."""
 
 
 class Tag(NamedTuple):
@@ -82,13 +96,16 @@ class Provenance:
 
     def follow(self, func, inputs: list[torch.Tensor], outputs: list[torch.Tensor], site: str | None) -> None:
         """Tag what `func` made of `inputs` while the code of `site` ran."""
+        role = ROLES.get(func)
+        if role == SHAPE_ONLY:
+            inputs = []
         tags = [self.tag(tensor) for tensor in inputs]
         storages = {storage_key(tensor) for tensor in inputs}
         bit = self._bit()
         ancestors = bit
         for tag in tags:
             ancestors |= tag.ancestors
-        origin, role = site, ROLES.get(func)
+        origin = site
         if role == SAME_ORIGIN and tags:
             origin = _made_by(inputs, tags) or site
         for output in outputs:
