@@ -51,6 +51,7 @@ OTHER = {
     "confirm_arms": 2,
     "guards": ("loss=lower",),
     "early_stop": True,
+    "look": 2,
 }
 
 

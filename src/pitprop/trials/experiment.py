@@ -24,6 +24,7 @@ from pitprop.trials.interventions import Intervention, Knob
 from pitprop.trials.judge import judge, refuse_failed_control
 from pitprop.trials.knobs import knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
+from pitprop.trials.looks import ALPHA, for_the_next, numbered, share
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.proof import proved
@@ -94,6 +95,7 @@ def trial(
     if isinstance(arms, Factorial):
         design = dataclasses.replace(arms, changes=tuple(_read(change, loaded, values) for change in arms.changes))
         arms = design.arms
+    folder = Path(folder or Path("runs") / f"{Path(reference.rpartition(':')[0]).stem}-trial")
     plan = Plan(
         recipe=reference,
         source=spec_source(reference),
@@ -108,7 +110,8 @@ def trial(
     )
     if not plan.arms:
         raise PitpropError("The trial has no arm.", do="give at least one intervention.")
-    folder = make_folder(folder or Path("runs") / f"{Path(reference.rpartition(':')[0]).stem}-trial")
+    folder = make_folder(folder)
+    plan = numbered(plan, folder)
     meter = Meter(progress, total=(1 + len(plan.arms)) * len(plan.seeds))
     with contextlib.ExitStack() as stack:
         pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
@@ -137,8 +140,10 @@ def trial(
             margin=plan.margin,
             horizon=plan.horizon,
             plan=plan.hash,
+            confidence=1 - ALPHA * share(plan.look),
         )
-    guarded = guard([arm.name for arm in plan.arms], plan.guards, plan.seeds, results, stopped)
+    guarded = guard([arm.name for arm in plan.arms], plan.guards, plan.seeds, results, stopped, ALPHA * share(plan.look))
+    comparisons, factors = (tuple(for_the_next(c, plan) for c in cs) for cs in (comparisons, factors))
     found = Trial(
         folder=folder,
         plan=plan,

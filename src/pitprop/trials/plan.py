@@ -58,6 +58,8 @@ class Plan:
     """Metrics reported beside the one that decides: `NAME`, or with the direction that is good, `NAME=lower`."""
     early_stop: bool = False
     """Whether an arm is stopped as soon as it is clearly worse."""
+    look: int = 0
+    """How many times these arms are looked at with this answer, each time at its share of the error; 0 is uncounted."""
 
     def __post_init__(self):
         names = [arm.name for arm in self.arms]
@@ -82,6 +84,8 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """JSON form, arms with their changes in words beside the interventions."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if not self.look:  # a plan whose looks are not counted has the hash that it had before they were
+            del data["look"]
         arms = [
             {"name": arm.name, "changes": arm.describe(), "interventions": [to_dict(i) for i in arm.interventions]}
             for arm in self.arms

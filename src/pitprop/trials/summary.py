@@ -1,7 +1,7 @@
 """What a trial of one round allows to be said, in words; pure, comparisons in, sentences out.
 
 A plain trial names no cause: nobody watched the run, and no fresh seeds confirmed the best arm. Its intervals hold for
-all arms together (Holm), so its verdicts may be read as they stand.
+all arms together (Holm) and all looks at them, so its verdicts may be read as they stand.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from pitprop.trials.conclude import Conclusion
 from pitprop.trials.designs import Factorial
 from pitprop.trials.guards import Guard
 from pitprop.trials.judge import gain
+from pitprop.trials.looks import ALPHA, share
 from pitprop.trials.plan import Plan
 
 
@@ -40,6 +41,9 @@ def summarise(
     else:
         lead = f"None of {count} makes {plan.metric} better {over}."
     said = [lead]
+    if plan.look > 1:
+        level = percent(1 - ALPHA * share(plan.look))
+        said.append(f"This is look {plan.look} at these arms, so its intervals hold together at {level}.")
     if design is None:
         said += _by_verdict(better[1:], comparisons)
     else:
@@ -80,7 +84,7 @@ def _next(plan: Plan, comparisons: Sequence[Comparison]) -> str:
     parts = [f"Further seeds would settle: {', '.join(settled)}."] if settled else []
     if never:
         parts.append(f"Not settled by 1000 seeds, or too few runs to tell: {', '.join(never)}.")
-    return " ".join(parts) + f" Runs that are there already, {len(plan.seeds)} seeds of each arm, are kept."
+    return f"{' '.join(parts)} Runs that are there already are kept, and more seeds are look {plan.look + 1} at them."
 
 
 def _effect(c: Comparison) -> str:
