@@ -21,7 +21,7 @@ from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
 from pitprop.trials.guards import guard, read_guard
 from pitprop.trials.interventions import Intervention, Knob
-from pitprop.trials.judge import judge, refuse_failed_control
+from pitprop.trials.judge import inert, judge, refuse_failed_control
 from pitprop.trials.knobs import knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.looks import ALPHA, for_the_next, numbered, share
@@ -142,15 +142,18 @@ def trial(
             plan=plan.hash,
             confidence=1 - ALPHA * share(plan.look),
         )
-    guarded = guard([arm.name for arm in plan.arms], plan.guards, plan.seeds, results, stopped, ALPHA * share(plan.look))
+    guarded = guard(
+        [arm.name for arm in plan.arms], plan.guards, plan.seeds, results, stopped, ALPHA * share(plan.look)
+    )
     comparisons, factors = (tuple(for_the_next(c, plan) for c in cs) for cs in (comparisons, factors))
+    idle = inert([arm for arm in plan.arms if arm.name not in stopped], plan.seeds, plan.metric, results)
     found = Trial(
         folder=folder,
         plan=plan,
         comparisons=comparisons,
         effects=factors,
         guards=guarded,
-        conclusion=summarise(plan, comparisons, factors, design, guarded),
+        conclusion=summarise(plan, comparisons, factors, design, guarded, idle),
         fork=fork,
         failed=failed_runs(results, plan.metric),
         timing=timing(results),
