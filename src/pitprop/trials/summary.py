@@ -47,7 +47,8 @@ def summarise(
         lead = f"None of {count} is shown to make {plan.metric} better {over}."
     else:
         helps = sum(c.verdict == "better" for c in effects)
-        lead = f"{helps or 'None'} of {len(effects)} effects {'is' if helps < 2 else 'are'} shown to make {plan.metric} better {over}."
+        shown = f"{helps or 'None'} of {len(effects)} effects {'is' if helps < 2 else 'are'} shown"
+        lead = f"{shown} to make {plan.metric} better {over}."
     said = [lead]
     if plan.look > 1:
         level = percent(1 - ALPHA * share(plan.look))
