@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
 from rich.console import Console
 from rich.panel import Panel
 
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         if as_json:
             print_json({"error": {"seen": str(error), "do": "pitprop --help"}})
+        elif isinstance(error, UnusedCliTokensError):
+            Console(stderr=True).print("For several values repeat the option, or see `--help` for lists with commas.")
         return USAGE
     except PitpropError as error:
         return _refuse(error, as_json)
