@@ -77,7 +77,7 @@ def test_end_to_end_and_its_report(recipe, tmp_path, capsys):
     assert main(["report", str(out)]) == 0
     text = "".join(capsys.readouterr().out.split())  # a long path may be folded anywhere
     options = "--scale1=1,0.5--knob-armblind=true--guardsize=lower--no-early-stop--seeds3"
-    assert "again:pitproptrial" in text and f"tiny.py:recipe{options}" in text
+    assert "again:pitproptrial" in text and f"tiny.py:recipe{options}--workers1--out{out}" in text
     plan = json.loads((out / "plan.json").read_text())
     assert plan["guards"] == ["size=lower"] and plan["early_stop"] is False
     assert "blind=True" in (out / "report.html").read_text()
@@ -106,6 +106,12 @@ def test_a_factorial_as_json(recipe, tmp_path, capsys):
         (["--ablate", "1#x"], "cannot be read"),
         (["--ablate", "1=mean"], "batch_mean"),
         (["--precision", "int8"], "no precision"),
+        (["--stage", "1=30"], "never be let in"),
+        (["--ablate", "1", "2#0"], "repeat the option"),
+        (["--clip", "nan"], "`max_norm` is nan"),
+        (["--scale", "1=nan"], "`factor` is nan"),
+        (["--scale", "1=2", "--margin", "nan"], "`margin` is nan"),
+        (["--scale", "1=2", "--margin", "-1"], "0 or more"),
         (["--ablate", "1", "--resolution", "4"], "--factorial"),
         (["--ablate", "1", "--factorial"], "factorial of 1 change"),
         (["--ablate", "1", "--metric", "size"], "direction"),

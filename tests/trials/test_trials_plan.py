@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 
 from pitprop import PitpropError
 from pitprop.trials import Arm, Plan
 from pitprop.trials.execute import spec_of
-from pitprop.trials.interventions import Knob, Scale
+from pitprop.trials.interventions import ClipGradient, Knob, Scale
 
 PLAN = Plan(
     recipe="a.py:r",
@@ -51,6 +52,7 @@ OTHER = {
     "confirm_arms": 2,
     "guards": ("loss=lower",),
     "early_stop": True,
+    "look": 2,
 }
 
 
@@ -83,3 +85,25 @@ def test_run_address_is_content_not_name():
 def test_description_states_every_change():
     assert PLAN.arms[1].describe() == "output of x multiplied by 0.5; knob lr = 0.2"
     assert PLAN.to_dict()["arms"][1]["changes"] == PLAN.arms[1].describe()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"margin": math.nan}, "`margin` is nan"),
+        ({"margin": math.inf}, "`margin` is inf"),
+        ({"arms": (Arm("a", (Scale("x", math.nan),)),)}, "`factor` is nan"),
+        ({"arms": (Arm("a", (ClipGradient(math.inf),)),)}, "`max_norm` is inf"),
+        ({"knobs": {"betas": (0.1, -math.inf)}}, "`betas` is -inf"),
+        ({"margin": -1.0}, "margin of -1"),
+    ],
+)
+def test_numbers_that_nothing_can_be_judged_by_are_refused(change, named):
+    with pytest.raises(PitpropError) as refused:
+        dataclasses.replace(PLAN, **change)
+    assert named in str(refused.value) and "Do: " in str(refused.value)
+
+
+def test_a_run_with_a_number_that_is_not_finite_has_no_address():
+    with pytest.raises(PitpropError, match="`lr` is nan"):
+        _ = dataclasses.replace(spec_of(PLAN, PLAN.arms[0], 0), knobs={"lr": math.nan}).address

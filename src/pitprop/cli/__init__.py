@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
 from rich.console import Console
 from rich.panel import Panel
 
@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         if as_json:
             print_json({"error": {"seen": str(error), "do": "pitprop --help"}})
+        elif isinstance(error, UnusedCliTokensError):
+            Console(stderr=True).print("For several values repeat the option, or see `--help` for lists with commas.")
         return USAGE
     except PitpropError as error:
         return _refuse(error, as_json)

@@ -44,7 +44,7 @@ def trial(
         recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
         factorial: Run the changes in combination: main effects and two-way interactions.
         resolution: Of the factorial: the smallest fraction that has it; by default all combinations.
-        seeds: Seeds of each arm, from 0 on.
+        seeds: Seeds of each arm, from 0 on; at least 2.
         metric: Metric that decides; by default the recipe's.
         direction: Direction in which the metric improves; to be said for one that is not the recipe's.
         margin: Difference that is too small to matter; by default the recipe's.
@@ -72,6 +72,10 @@ def trial(
         "--margin": margin,
         "--horizon": horizon,
         "--fork-step": fork_step or None,
+        "--on": None if on == "local" else on,
+        "--workers": workers,
+        "--timeout-s": timeout_s,
+        "--out": out,
     }
     command = ["pitprop", "trial", recipe, *changes.options()]
     command += [part for option in knob for part in ("--knob", option)]

@@ -7,7 +7,8 @@ from markupsafe import Markup, escape
 from pitprop.records import Comparison
 from pitprop.report import svg
 from pitprop.report.headline import mean
-from pitprop.report.wording import percent, show, span, verdict_words
+from pitprop.report.value import Guard
+from pitprop.report.wording import effect_words, percent, show, span, verdict_words
 
 ROUNDS = {
     "screen": "Screen round",
@@ -38,19 +39,25 @@ STYLE = """
 """
 
 
-def to_cell(statement: str, rounds: Mapping[str, Sequence[Comparison]], remarks: Sequence[str] = ()) -> str:
+def to_cell(
+    statement: str,
+    rounds: Mapping[str, Sequence[Comparison]],
+    remarks: Sequence[str] = (),
+    guards: Sequence[Guard] = (),
+) -> str:
     """HTML of a trial for a notebook.
 
     Args:
         statement: What was found, in words.
         rounds: Comparisons of one metric by round; each round is a table on its own scale.
         remarks: Lines below.
+        guards: Effects on the metrics that don't decide.
     """
     tables = Markup("").join(_table(name, comparisons) for name, comparisons in rounds.items() if comparisons)
     below = Markup("").join(Markup("<p><small>{}</small></p>").format(line) for line in remarks)
     return str(
         Markup('<div class="pitprop"><style>{}</style><p>{}</p>{}{}</div>').format(
-            Markup(STYLE), statement, tables, below
+            Markup(STYLE), statement, tables + _guards(guards), below
         )
     )
 
@@ -67,11 +74,28 @@ def _table(name: str, comparisons: Sequence[Comparison]) -> Markup:
     ).format(ROUNDS.get(name, name), first.metric, better, show(first.margin), rows, svg.axis(scale))
 
 
+def _guards(guards: Sequence[Guard]) -> Markup:
+    rows = Markup("").join(
+        Markup('<tr><th>{}</th><td>{}</td><td class="n">{} → {}</td><td class="n">{} {}</td><td>{}</td></tr>').format(
+            g.arm,
+            g.metric,
+            show(mean(g.control)),
+            show(mean(g.treated)),
+            show(g.effect, sign=True),
+            span(g.low, g.high),
+            "" if g.verdict == "inconclusive" else g.verdict,
+        )
+        for g in guards
+    )
+    table = Markup("<table><caption><b>Beside it</b></caption><tbody>{}</tbody></table>").format(rows)
+    return table if guards else Markup("")
+
+
 def _row(c: Comparison, scale: svg.Scale) -> Markup:
     changes = Markup("<small>{}</small>").format(c.changes) if c.changes != c.arm else escape("")
     return Markup(
         '<tr><th>{}{}</th><td class="n">{}</td><td class="n">{} → {}</td>'
-        '<td class="n"><b>{}</b><small>{} at {}</small></td><td>{}</td>'
+        '<td class="n">{}<small>at {}</small></td><td>{}</td>'
         '<td class="{}">{}<small>p = {}</small></td></tr>'
     ).format(
         c.arm,
@@ -79,8 +103,7 @@ def _row(c: Comparison, scale: svg.Scale) -> Markup:
         len(c.seeds),
         show(mean(c.control)),
         show(mean(c.treated)),
-        show(c.effect, sign=True),
-        span(c.low, c.high),
+        effect_words(c),
         percent(c.confidence),
         svg.interval(c, scale),
         c.verdict.split()[0],

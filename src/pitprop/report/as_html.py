@@ -28,6 +28,7 @@ from pitprop.records import RUN, Finding
 from pitprop.report import bisection_svg, svg, wording
 from pitprop.report.as_cell import ROUNDS
 from pitprop.report.as_json import plain
+from pitprop.report.as_text import innocent
 from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.rescue_svg import timeline
 from pitprop.report.value import Diagnosis, Report, Series, Trial
@@ -58,6 +59,8 @@ def to_html(report: Report) -> str:
         RUN=RUN,
         span=wording.span,
         words=wording.verdict_words,
+        effect_words=wording.effect_words,
+        innocent=innocent,
         duration=wording.duration,
         mean=mean,
         flat=flat,

@@ -12,10 +12,11 @@ from rich.text import Text
 
 from pitprop.records import Comparison
 from pitprop.report import bisection_text, rescue
+from pitprop.report.as_cell import ROUNDS
 from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.svg import Scale, effect_scale
 from pitprop.report.value import Diagnosis, Guard, Report, Trial
-from pitprop.report.wording import sentence, show, span, verdict_words
+from pitprop.report.wording import effect_words, sentence, show, span, verdict_words
 from pitprop.rules import Group
 
 MAX_RULES = 6
@@ -49,11 +50,11 @@ def to_text(report: Report, console: Console) -> None:
         console.print(_findings(report))
     if report.diagnosis and report.diagnosis.trials:
         console.print()
-        trials = report.diagnosis.trials
-        console.print(trials_table(trials, width=console.width, ascii_only=console.options.ascii_only))
+        for table in trials_tables(report.diagnosis.trials, console.width, ascii_only=console.options.ascii_only):
+            console.print(table)
         if report.diagnosis.conclusion.exonerated:
-            word = "no difference: " if report.rescue else "exonerated: "
-            console.print(Text(word + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
+            word = innocent(report)
+            console.print(Text(f"{word}: " + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
     if report.diagnosis:
         for line in failed_lines(report.diagnosis.failed):
             console.print(Text(line, style="yellow"))
@@ -95,6 +96,22 @@ def _row(group: Group, told: set[str]) -> list[Text]:
     ]
 
 
+def trials_tables(trials: Sequence[Trial], width: int, *, ascii_only: bool) -> list[Table]:
+    """One table of a diagnosis, or one for each round of a trial, with its name: their rows may be called the same."""
+    rounds = [[t for t in trials if t.round == name] for name in ("factors", "single")]
+    named = [group for group in rounds if group]
+    tables = [trials_table(group, width=width, ascii_only=ascii_only) for group in named or [trials]]
+    for table, group in zip(tables, named, strict=False):
+        table.title = f"{ROUNDS[group[0].round]} · {table.title}"
+    return tables
+
+
+def innocent(report: Report) -> str:
+    """What arms without a difference are called: only a diagnosis, which named suspects, exonerates."""
+    suspected = report.diagnosis is not None and any(t.round in ("screen", "confirm") for t in report.diagnosis.trials)
+    return "exonerated" if suspected and not report.rescue else "no difference"
+
+
 def trials_table(trials: Sequence[Trial], *, width: int, ascii_only: bool) -> Table:
     """Comparisons with their intervals drawn, those that answer the question first; an arm's screening only alone."""
     trials = sorted(trials, key=lambda trial: trial.round not in ("confirm", "factors"))
@@ -122,12 +139,12 @@ def trials_table(trials: Sequence[Trial], *, width: int, ascii_only: bool) -> Ta
             Text(c.arm if c.metric == metric else f"{c.arm} ({c.metric})"),
             Text(f"{len(c.seeds)}" if c.stopped_of is None else f"{len(c.seeds)} of {c.stopped_of}"),
             *means,
-            Text(f"{show(c.effect, sign=True)} {span(c.low, c.high)}"),
+            Text(effect_words(c)),
             *drawn,
             Text(verdict_words(c, short=True), style=_VERDICT[c.verdict]),
         )
     if len(shown) > MAX_TRIALS:
-        table.add_row(Text(f"and {len(shown) - MAX_TRIALS} more", style="dim"))
+        table.add_row(Text(f"and {len(shown) - MAX_TRIALS} more, in trial.json and the report's page", style="dim"))
     return table
 
 

@@ -73,7 +73,7 @@ def _diagnosed(findings: Sequence[Finding], diagnosis: Diagnosis) -> Headline:
         statement = f"{sentence(conclusion.cause)} causes the collapse; {conclusion.remedy} helps."
     else:
         statement = re.split(r"(?<=[.!?])\s", conclusion.statement, maxsplit=1)[0]
-    fixes = conclusion.remedy or "No change that was tried."
+    fixes = conclusion.remedy or _no_fix(diagnosis)
     if trial and trial.changes != conclusion.remedy:
         fixes = f"{fixes}: {trial.changes}"
     return Headline(
@@ -91,11 +91,18 @@ def _tried(diagnosis: Diagnosis) -> Headline:
     """A trial by itself: nobody watched a run, so there is nothing that happened and no cause."""
     conclusion, trial = diagnosis.conclusion, remedy_trial(diagnosis)
     return Headline(
-        tone="clear",
+        tone="clear" if trial else "warning",
         statement=re.split(r"(?<=[.!?])\s", conclusion.statement, maxsplit=1)[0],
-        fixes=trial.changes if trial else "No change that was tried.",
+        fixes=trial.changes if trial else _no_fix(diagnosis),
         sure=effect(trial) if trial else conclusion.next,
     )
+
+
+def _no_fix(diagnosis: Diagnosis) -> str:
+    """What is known of a fix where none was confirmed; an inconclusive arm may be one."""
+    last = {t.comparison.arm: t.comparison for t in diagnosis.trials if t.round != "factors"}
+    still_open = sum(c.verdict == "inconclusive" for c in last.values())
+    return "None shown to help" + (f"; {still_open} inconclusive." if still_open else ".")
 
 
 def _tone(findings: Sequence[Finding]) -> Tone:

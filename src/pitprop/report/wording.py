@@ -21,13 +21,23 @@ def show(x: float | None, *, sign: bool = False) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """An interval, `[low, high]`, both ends signed."""
+    """An interval, `[low, high]`, both ends signed; `undefined` where neither end is defined."""
+    if math.isnan(low) and math.isnan(high):
+        return show(low)
     return f"[{show(low, sign=True)}, {show(high, sign=True)}]"
 
 
 def percent(share: float) -> str:
     """A share as a percentage, `95 %` or `98.3 %`."""
     return f"{show(float(f'{100 * share:.3g}'))} %"
+
+
+def effect_words(c: Comparison) -> str:
+    """The effect with its interval; where no seed has a number on both sides, how many runs each lost."""
+    if not math.isnan(c.effect):
+        return f"{show(c.effect, sign=True)} {span(c.low, c.high)}"
+    lost, others = (sum(not math.isfinite(x) for x in side) for side in (c.treated, c.control))
+    return f"{lost} of {len(c.seeds)} runs lost, {others} of the control's" if lost or others else show(c.effect)
 
 
 def verdict_words(c: Comparison, *, short: bool = False) -> str:

@@ -160,6 +160,7 @@ def effects(
     margin: float = 0.0,
     horizon: int = 0,
     plan: str = "",
+    confidence: float = 0.95,
 ) -> tuple[Comparison, ...]:
     """Main effects, then two-way interactions, of a factorial.
 
@@ -174,6 +175,7 @@ def effects(
             has no finite number has no effects, and is left out by `compare`.
         seeds: Seed of each column.
         metric, higher_is_better, margin, horizon, plan: As for `compare`.
+        confidence: Of all effects together.
     """
     signs, names = design.signs, design.names
     terms: dict[tuple[int, ...], list[str]] = {}
@@ -183,7 +185,7 @@ def effects(
         terms.setdefault(column, []).append(" x ".join(names[i] for i in factors))
     halves = [(_mean(outcomes, column, -1), _mean(outcomes, column, 1)) for column in terms]
     finite = np.isfinite(outcomes).all(0)
-    levels = holm_confidences([(after - before)[finite] for before, after in halves])
+    levels = holm_confidences([(after - before)[finite] for before, after in halves], confidence)
     return tuple(
         compare(
             before,

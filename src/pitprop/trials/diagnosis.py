@@ -28,6 +28,7 @@ from pitprop.trials.interventions import Intervention
 from pitprop.trials.judge import inert, judge, refuse_failed_control
 from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
+from pitprop.trials.lock import held
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.proof import ForkProof, proved
@@ -122,6 +123,7 @@ def diagnose(
     meter = Meter(progress, total=2 + runs_of(guess, screen_seeds, seeds))
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(held(folder))
         pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
         meter.workers = pool.workers
         meter.enter("watching the control run")
@@ -176,35 +178,39 @@ def diagnose(
         remaining = _watch_confirmed(confirmed, plan, control.seed, folder, pool, meter)
         meter.enter("done", total=meter.done)
 
-    diagnosis = Diagnosis(
-        folder=folder,
-        collapsed=True,
-        findings=findings,
-        conclusion=conclude(
-            plan,
-            screen,
-            confirm,
-            findings,
-            failing,
-            remaining,
-            inert=inert(arms, plan.seeds, plan.metric, results),
-            guards=guards,
-            diverged=min(
-                (r["diverged"] for (arm, _), r in fresh.items() if arm == CONTROL and r.get("diverged") is not None),
-                default=None,
+        diagnosis = Diagnosis(
+            folder=folder,
+            collapsed=True,
+            findings=findings,
+            conclusion=conclude(
+                plan,
+                screen,
+                confirm,
+                findings,
+                failing,
+                remaining,
+                inert=inert(arms, plan.seeds, plan.metric, results),
+                guards=guards,
+                diverged=min(
+                    (
+                        r["diverged"]
+                        for (arm, _), r in fresh.items()
+                        if arm == CONTROL and r.get("diverged") is not None
+                    ),
+                    default=None,
+                ),
             ),
-        ),
-        plan=plan,
-        fork=fork,
-        screen=screen,
-        confirm=confirm,
-        guards=guards,
-        references=references,
-        failed=failed_runs(results, recipe.metric),
-        wall_s=time.monotonic() - start,
-    )
-    _write(diagnosis, results, again)
-    return diagnosis
+            plan=plan,
+            fork=fork,
+            screen=screen,
+            confirm=confirm,
+            guards=guards,
+            references=references,
+            failed=failed_runs(results, recipe.metric),
+            wall_s=time.monotonic() - start,
+        )
+        _write(diagnosis, results, again)
+        return diagnosis
 
 
 def fork_step(onset: int, every: int) -> int:

@@ -20,10 +20,12 @@ from pitprop.trials.execute import make_folder, metric_of, spec_of, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
 from pitprop.trials.guards import guard, read_guard
-from pitprop.trials.interventions import Intervention, Knob
-from pitprop.trials.judge import judge, refuse_failed_control
+from pitprop.trials.interventions import Intervention, Knob, Stage
+from pitprop.trials.judge import inert, judge, refuse_failed_control
 from pitprop.trials.knobs import knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
+from pitprop.trials.lock import held
+from pitprop.trials.looks import ALPHA, for_the_next, numbered, share
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.proof import proved
@@ -94,6 +96,7 @@ def trial(
     if isinstance(arms, Factorial):
         design = dataclasses.replace(arms, changes=tuple(_read(change, loaded, values) for change in arms.changes))
         arms = design.arms
+    folder = Path(folder or Path("runs") / f"{Path(reference.rpartition(':')[0]).stem}-trial")
     plan = Plan(
         recipe=reference,
         source=spec_source(reference),
@@ -106,11 +109,14 @@ def trial(
         early_stop=early_stop and design is None and len(_seeds(seeds)) > FIRST,
         **_judged(loaded, metric, higher_is_better, margin),
     )
+    _refuse_never_let_in(plan)
     if not plan.arms:
         raise PitpropError("The trial has no arm.", do="give at least one intervention.")
-    folder = make_folder(folder or Path("runs") / f"{Path(reference.rpartition(':')[0]).stem}-trial")
+    folder = make_folder(folder)
     meter = Meter(progress, total=(1 + len(plan.arms)) * len(plan.seeds))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(held(folder))
+        plan = numbered(plan, folder)
         pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
         meter.workers = pool.workers
         meter.enter("trying out each change")
@@ -123,37 +129,42 @@ def trial(
         meter.enter(f"running {len(plan.arms)} arms and the control on {len(plan.seeds)} seeds")
         results, stopped = run_staged(plan, folder, pool, meter.tick)
         meter.enter("judging", total=meter.done)
-    refuse_failed_control(results, plan.seeds)
-    comparisons = judge(plan, plan.arms, plan.seeds, results, holm=True, stopped=stopped)
-    factors: tuple[Comparison, ...] = ()
-    if design is not None:
-        outcomes = [[metric_of(results[run, seed], plan.metric) for seed in plan.seeds] for run in design.runs]
-        factors = effects(
-            design,
-            np.array(outcomes),
-            seeds=plan.seeds,
-            metric=plan.metric,
-            higher_is_better=plan.higher_is_better,
-            margin=plan.margin,
-            horizon=plan.horizon,
-            plan=plan.hash,
+        refuse_failed_control(results, plan.seeds)
+        comparisons = judge(plan, plan.arms, plan.seeds, results, holm=True, stopped=stopped)
+        factors: tuple[Comparison, ...] = ()
+        if design is not None:
+            outcomes = [[metric_of(results[run, seed], plan.metric) for seed in plan.seeds] for run in design.runs]
+            factors = effects(
+                design,
+                np.array(outcomes),
+                seeds=plan.seeds,
+                metric=plan.metric,
+                higher_is_better=plan.higher_is_better,
+                margin=plan.margin,
+                horizon=plan.horizon,
+                plan=plan.hash,
+                confidence=1 - ALPHA * share(plan.look),
+            )
+        guarded = guard(
+            [arm.name for arm in plan.arms], plan.guards, plan.seeds, results, stopped, ALPHA * share(plan.look)
         )
-    guarded = guard([arm.name for arm in plan.arms], plan.guards, plan.seeds, results, stopped)
-    found = Trial(
-        folder=folder,
-        plan=plan,
-        comparisons=comparisons,
-        effects=factors,
-        guards=guarded,
-        conclusion=summarise(plan, comparisons, factors, design, guarded),
-        fork=fork,
-        failed=failed_runs(results, plan.metric),
-        timing=timing(results),
-        command=tuple(command),
-        wall_s=time.monotonic() - start,
-    )
-    write_json(folder / "trial.json", found.to_dict())
-    return found
+        comparisons, factors = (tuple(for_the_next(c, plan) for c in cs) for cs in (comparisons, factors))
+        idle = inert([arm for arm in plan.arms if arm.name not in stopped], plan.seeds, plan.metric, results)
+        found = Trial(
+            folder=folder,
+            plan=plan,
+            comparisons=comparisons,
+            effects=factors,
+            guards=guarded,
+            conclusion=summarise(plan, comparisons, factors, design, guarded, idle),
+            fork=fork,
+            failed=failed_runs(results, plan.metric),
+            timing=timing(results),
+            command=tuple(command),
+            wall_s=time.monotonic() - start,
+        )
+        write_json(folder / "trial.json", found.to_dict())
+        return found
 
 
 def rehearse(spec: RunSpec, seeds: Sequence[int]) -> tuple[str | None, list[str]]:
@@ -219,6 +230,17 @@ def _read(change: Intervention, recipe: Recipe, values: Any) -> Intervention:
             do="give another value, or change the control's with `knobs`.",
         )
     return Knob(change.name, value)
+
+
+def _refuse_never_let_in(plan: Plan) -> None:
+    """A branch that is let in after the last step is only an ablation, by a name that says otherwise."""
+    for change in (change for arm in plan.arms for change in arm.interventions):
+        if isinstance(change, Stage) and change.start >= plan.horizon:
+            raise PitpropError(
+                f"`{change.path}` would never be let in: it starts at step {change.start} of {plan.horizon}.",
+                means="The arm would be an ablation.",
+                do=f"give a start under {plan.horizon}, a longer horizon, or ablate it.",
+            )
 
 
 def _guards(recipe: Recipe, guards: Sequence[str], metric: str) -> tuple[str, ...]:

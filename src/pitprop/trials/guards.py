@@ -39,6 +39,7 @@ def guard(
     seeds: Sequence[int],
     results: Results,
     stopped: Mapping[str, int] | None = None,
+    alpha: float = 0.05,
 ) -> tuple[Guard, ...]:
     """Effect of each of `arms` on each of `guards`, on `seeds`.
 
@@ -48,9 +49,10 @@ def guard(
         seeds: What they ran on.
         results: Records by (arm, seed).
         stopped: Seeds after which an arm was stopped, for those that were.
+        alpha: What all of them together may err.
     """
     stopped = stopped or {}
-    confidence = 1 - 0.05 / max(1, len(arms) * len(guards))
+    confidence = 1 - alpha / max(1, len(arms) * len(guards))
     found = []
     for arm in arms:
         ran = tuple(seeds[: stopped.get(arm)])

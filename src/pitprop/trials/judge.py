@@ -11,6 +11,7 @@ from pitprop.records import Comparison
 from pitprop.trials.comparison import compare, holm_confidences, survival
 from pitprop.trials.execute import RUN_IT, Results, metric_of
 from pitprop.trials.interventions._insertion import insertion_text
+from pitprop.trials.looks import ALPHA, share
 from pitprop.trials.plan import CONTROL, Arm, Plan
 
 SPENT = 0.005
@@ -39,7 +40,7 @@ def judge(
             paid for, they are all worse, and Holm's method need not count them.
     """
     stopped = stopped or {}
-    together = 0.95 + (SPENT if plan.early_stop else 0)
+    together = 1 - (ALPHA - (SPENT if plan.early_stop else 0)) * share(plan.look)  # stopping errs once in all looks
     going = [arm.name for arm in arms if arm.name not in stopped]
     levels = dict.fromkeys(going, 1 - (1 - together) / max(1, len(arms)))
     if holm:

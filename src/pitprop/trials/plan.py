@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +59,8 @@ class Plan:
     """Metrics reported beside the one that decides: `NAME`, or with the direction that is good, `NAME=lower`."""
     early_stop: bool = False
     """Whether an arm is stopped as soon as it is clearly worse."""
+    look: int = 0
+    """How many times these arms are looked at with this answer, each time at its share of the error; 0 is uncounted."""
 
     def __post_init__(self):
         names = [arm.name for arm in self.arms]
@@ -73,6 +76,13 @@ class Plan:
                 means="Each round needs seeds, and a winner is only confirmed on seeds that did not choose it.",
                 do="give different seeds to the two rounds.",
             )
+        canonical(self.to_dict())  # refuses numbers that are not finite
+        if self.margin < 0:
+            raise PitpropError(
+                f"A margin of {self.margin:g}.",
+                means="It is the size of a difference that is too small to matter.",
+                do="give 0 or more.",
+            )
 
     @property
     def hash(self) -> str:
@@ -82,6 +92,8 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """JSON form, arms with their changes in words beside the interventions."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if not self.look:  # a plan whose looks are not counted has the hash that it had before they were
+            del data["look"]
         arms = [
             {"name": arm.name, "changes": arm.describe(), "interventions": [to_dict(i) for i in arm.interventions]}
             for arm in self.arms
@@ -103,8 +115,30 @@ class Plan:
 
 
 def canonical(data: Any) -> str:
-    """The one JSON text of `data`: sorted keys, no spaces, no NaN."""
+    """The one JSON text of `data`: sorted keys, no spaces.
+
+    Raises:
+        PitpropError: A number in it is not finite; named by its key.
+    """
+    for key, number in _not_finite(data):
+        raise PitpropError(
+            f"`{key}` is {number}.",
+            means="No run can be made with, or judged by, a number that is not finite.",
+            do=f"give a finite number as `{key}`.",
+        )
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _not_finite(data: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in `data` that are not finite, each with the nearest key above it."""
+    if isinstance(data, Mapping):
+        for name, value in data.items():
+            yield from _not_finite(value, name)
+    elif isinstance(data, (list, tuple)):
+        for value in data:
+            yield from _not_finite(value, key)
+    elif isinstance(data, float) and not math.isfinite(data):
+        yield key, data
 
 
 def content_hash(data: Any) -> str:

@@ -32,6 +32,7 @@ from pitprop.trials.interventions import Intervention
 from pitprop.trials.judge import inert, judge, rank, refuse_failed_control
 from pitprop.trials.knobs import knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
+from pitprop.trials.lock import held
 from pitprop.trials.plan import CONTROL, Arm, Plan, content_hash
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.reference import reference_to
@@ -148,6 +149,7 @@ def rescue(
     meter = Meter(progress, total=1)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(held(folder))
         pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
         meter.workers = pool.workers
         findings = origin.findings
@@ -219,23 +221,23 @@ def rescue(
                 )
         meter.enter("done", total=meter.done)
 
-    result = Rescue(
-        folder=folder,
-        collapsed=True,
-        checkpoint=written,
-        findings=findings,
-        conclusion=nothing_confirmed(screen, confirm, failing, idle)
-        if best is None
-        else rescued(best, screen, confirm, failing, remaining, idle),
-        origin=origin,
-        plan=plan,
-        screen=screen,
-        confirm=confirm,
-        failed=failed_runs(results, plan.metric),
-        wall_s=time.monotonic() - start,
-    )
-    write_trial(result, results, again, beside={"rescue": story(result, control, winner)})
-    return result
+        result = Rescue(
+            folder=folder,
+            collapsed=True,
+            checkpoint=written,
+            findings=findings,
+            conclusion=nothing_confirmed(screen, confirm, failing, idle)
+            if best is None
+            else rescued(best, screen, confirm, failing, remaining, idle),
+            origin=origin,
+            plan=plan,
+            screen=screen,
+            confirm=confirm,
+            failed=failed_runs(results, plan.metric),
+            wall_s=time.monotonic() - start,
+        )
+        write_trial(result, results, again, beside={"rescue": story(result, control, winner)})
+        return result
 
 
 @dataclass(frozen=True, slots=True)

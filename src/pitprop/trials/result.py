@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pitprop.records import Comparison
 from pitprop.report.as_cell import to_cell
-from pitprop.report.as_text import failed_lines, guards_table, trials_table
+from pitprop.report.as_text import failed_lines, guards_table, trials_tables
 from pitprop.report.value import Guard as ShownGuard
 from pitprop.report.value import Trial as Shown
 from pitprop.trials.conclude import Conclusion
@@ -70,13 +70,13 @@ class Trial:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(self.conclusion.statement)
-        for name, comparisons in self.rounds.items():
+        shown = [Shown(round=name, comparison=c) for name, comparisons in self.rounds.items() for c in comparisons]
+        for table in trials_tables(shown, options.max_width, ascii_only=options.ascii_only):
             yield Text()
-            shown = [Shown(round=name, comparison=c) for c in comparisons]
-            yield trials_table(shown, width=options.max_width, ascii_only=options.ascii_only)
+            yield table
         if self.guards:
             yield Text()
-            yield guards_table([ShownGuard(**asdict(g)) for g in self.guards])
+            yield guards_table(self._guards())
         for words in self._remarks():
             yield Text(words, style="dim")
 
@@ -89,7 +89,10 @@ class Trial:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return to_cell(self.conclusion.statement, self.rounds, self._remarks())
+        return to_cell(self.conclusion.statement, self.rounds, self._remarks(), self._guards())
+
+    def _guards(self) -> list[ShownGuard]:
+        return [ShownGuard(**asdict(g)) for g in self.guards]
 
     def _remarks(self) -> list[str]:
         return [

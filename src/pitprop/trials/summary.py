@@ -1,17 +1,19 @@
 """What a trial of one round allows to be said, in words; pure, comparisons in, sentences out.
 
 A plain trial names no cause: nobody watched the run, and no fresh seeds confirmed the best arm. Its intervals hold for
-all arms together (Holm), so its verdicts may be read as they stand.
+all arms together (Holm) and all looks at them, so its verdicts may be read as they stand.
 """
 
+import math
 from collections.abc import Sequence
 
 from pitprop.records import Comparison
-from pitprop.report.wording import percent, sentence, show, span
+from pitprop.report.wording import effect_words, percent, sentence, show, span
 from pitprop.trials.conclude import Conclusion
 from pitprop.trials.designs import Factorial
 from pitprop.trials.guards import Guard
 from pitprop.trials.judge import gain
+from pitprop.trials.looks import ALPHA, share
 from pitprop.trials.plan import Plan
 
 
@@ -21,6 +23,7 @@ def summarise(
     effects: Sequence[Comparison],
     design: Factorial | None,
     guards: Sequence[Guard] = (),
+    inert: Sequence[str] = (),
 ) -> Conclusion:
     """The conclusion of a trial.
 
@@ -30,22 +33,40 @@ def summarise(
         effects: Main effects and interactions, of a factorial.
         design: The factorial, if it was one.
         guards: What each arm does to the other metrics.
+        inert: Arms that did nothing at any seed.
     """
+    tried = [c for c in comparisons if c.arm not in inert]
     better = sorted((c for c in comparisons if c.verdict == "better"), key=gain, reverse=True)
     over = f"over {len(plan.seeds)} seeds and {plan.horizon} steps"
-    count = f"{len(comparisons)} {'arm' if len(comparisons) == 1 else 'arms'}"
+    kind = "arm" if design is None else "combination"
+    count = f"{len(comparisons)} {kind}{'' if len(comparisons) == 1 else 's'}"
     if better:
         best = better[0]
         lead = f"{sentence(best.changes)} makes {plan.metric} better, {_effect(best)}, the best of {count} {over}."
+    elif design is None:
+        lead = f"None of {count} is shown to make {plan.metric} better {over}."
     else:
-        lead = f"None of {count} makes {plan.metric} better {over}."
+        helps = sum(c.verdict == "better" for c in effects)
+        shown = f"{helps or 'None'} of {len(effects)} effects {'is' if helps < 2 else 'are'} shown"
+        lead = f"{shown} to make {plan.metric} better {over}."
     said = [lead]
+    if plan.look > 1:
+        level = percent(1 - ALPHA * share(plan.look))
+        said.append(f"This is look {plan.look} at these arms, so its intervals hold together at {level}.")
     if design is None:
-        said += _by_verdict(better[1:], comparisons)
+        said += (
+            ["Chosen as the best on these seeds, so its effect is likely overstated."]
+            if better and len(comparisons) > 1
+            else []
+        )
+        said += _by_verdict(better[1:], tried)
     else:
         real = [c for c in effects if c.verdict in ("better", "worse")]
         listed = "; ".join(f"{c.changes} {show(c.effect, sign=True)}" for c in real) or "none"
         said += [design.describe(), f"Effects that are not 0 (the table has their intervals): {listed}."]
+    said += [f"Without effect at all, so not tested: {', '.join(inert)}."] if inert else []
+    if len(comparisons) > 1 and any(c.verdict == "no difference within margin" for c in tried):
+        said.append('Holm\'s levels hold together for "better" and "worse"; "no difference" holds arm by arm only.')
     harm = [
         f"{g.metric} of {g.arm} by {show(g.effect, sign=True)} {span(g.low, g.high)}"
         for g in guards
@@ -56,7 +77,8 @@ def summarise(
         statement=" ".join(said),
         cause=None,
         remedy=better[0].arm if better else None,
-        exonerated=tuple(c.arm for c in comparisons if c.verdict == "no difference within margin"),
+        exonerated=tuple(c.arm for c in tried if c.verdict == "no difference within margin"),
+        inert=tuple(inert),
         next=_next(plan, effects or comparisons),
     )
 
@@ -80,9 +102,11 @@ def _next(plan: Plan, comparisons: Sequence[Comparison]) -> str:
     parts = [f"Further seeds would settle: {', '.join(settled)}."] if settled else []
     if never:
         parts.append(f"Not settled by 1000 seeds, or too few runs to tell: {', '.join(never)}.")
-    return " ".join(parts) + f" Runs that are there already, {len(plan.seeds)} seeds of each arm, are kept."
+    return f"{' '.join(parts)} Runs that are there already are kept, and more seeds are look {plan.look + 1} at them."
 
 
 def _effect(c: Comparison) -> str:
     stopped = "" if c.stopped_of is None else f", stopped after {len(c.seeds)} of {c.stopped_of} seeds"
+    if math.isnan(c.effect):
+        return effect_words(c) + stopped
     return f"{show(c.effect, sign=True)} ({percent(c.confidence)} interval {span(c.low, c.high)}{stopped})"

@@ -32,6 +32,7 @@ from pitprop.trials.execute import make_folder, write_json
 from pitprop.trials.executors import Executor
 from pitprop.trials.executors.place import open_executor
 from pitprop.trials.load import load_recipe
+from pitprop.trials.lock import held
 from pitprop.trials.plan import content_hash
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.run import RunSpec, spec_source, to_json_number
@@ -122,7 +123,7 @@ def bisect(
     changes = None if by_module else knob_changes(recipe, base, good, bad)
     folder = make_folder(folder)
 
-    with contextlib.ExitStack() as stack:
+    with held(folder), contextlib.ExitStack() as stack:
         pool = executor or stack.enter_context(open_executor(on, workers, folder=folder, timeout_s=timeout_s))
         changes = changes or module_changes(recipe, base, by_module, bad, pool)
         plan = _plan(changes, metric or recipe.metric, budget)

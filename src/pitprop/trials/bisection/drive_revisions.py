@@ -27,6 +27,7 @@ from pitprop.trials.bisection.rounds import CONFIRM_SEEDS, Runner, confirm, run_
 from pitprop.trials.bisection.sequential import SequentialTest
 from pitprop.trials.bisection.worktrees import Worktrees
 from pitprop.trials.execute import make_folder, write_json
+from pitprop.trials.lock import held
 from pitprop.trials.plan import content_hash
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.run import to_json_number
@@ -68,6 +69,7 @@ def bisect_revisions(
 
     meter = Meter(progress, total=budget)
     with (
+        held(folder),
         Worktrees(checkout, folder / "worktrees") as trees,
         InWorktrees(revisions, trees, open_pool=open_pool, pools=pools, timeout_s=timeout_s, folder=folder) as executor,
     ):
