@@ -19,7 +19,7 @@ from pitprop.trials.early_stop import run_staged
 from pitprop.trials.execute import make_folder, metric_of, spec_of, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
-from pitprop.trials.guards import guard, read_guard
+from pitprop.trials.guards import guard
 from pitprop.trials.interventions import Intervention, Knob
 from pitprop.trials.judge import judge, refuse_failed_control
 from pitprop.trials.knobs import knobs_to_json, make_knobs
@@ -27,7 +27,7 @@ from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.proof import proved
-from pitprop.trials.recipe import Recipe
+from pitprop.trials.recipe import Recipe, read_guard
 from pitprop.trials.reference import reference_to
 from pitprop.trials.result import Trial
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, evaluate, spec_source

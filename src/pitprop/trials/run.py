@@ -27,7 +27,7 @@ from pitprop.trials.interventions import Applied, Intervention, to_dict
 from pitprop.trials.knobs import make_knobs
 from pitprop.trials.load import load_recipe, source_digest
 from pitprop.trials.plan import content_hash
-from pitprop.trials.recipe import Recipe
+from pitprop.trials.recipe import Recipe, read_guard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,7 @@ def evaluate(training: Any, recipe: Recipe) -> tuple[dict[str, float], float]:
     if not isinstance(out, Mapping):
         raise PitpropError(f"`evaluate` returned {out!r:.80}, not a dict.", do="return a dict of numbers.")
     metrics = {name: number(value, name, "evaluate") for name, value in out.items()}
-    for name in (recipe.metric, *recipe.guards):
+    for name in (recipe.metric, *(read_guard(text)[0] for text in recipe.guards)):
         if name not in metrics:
             raise PitpropError(f"`evaluate()` returned no `{name}`, only: {', '.join(metrics) or 'nothing'}.")
     return metrics, time.perf_counter() - start
