@@ -21,7 +21,7 @@ from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
 from pitprop.trials.guards import guard
 from pitprop.trials.interventions import Intervention, Knob
-from pitprop.trials.judge import judge, refuse_failed_control
+from pitprop.trials.judge import inert, judge, refuse_failed_control
 from pitprop.trials.knobs import knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import CONTROL, Arm, Plan
@@ -124,6 +124,7 @@ def trial(
         results, stopped = run_staged(plan, folder, pool, meter.tick)
         meter.enter("judging", total=meter.done)
     refuse_failed_control(results, plan.seeds)
+    idle = inert(plan.arms, plan.seeds, plan.metric, results)
     comparisons = judge(plan, plan.arms, plan.seeds, results, holm=True, stopped=stopped)
     factors: tuple[Comparison, ...] = ()
     if design is not None:
@@ -138,14 +139,14 @@ def trial(
             horizon=plan.horizon,
             plan=plan.hash,
         )
-    guarded = guard([arm.name for arm in plan.arms], plan.guards, plan.seeds, results, stopped)
+    guarded = guard([arm.name for arm in plan.arms if arm.name not in idle], plan.guards, plan.seeds, results, stopped)
     found = Trial(
         folder=folder,
         plan=plan,
         comparisons=comparisons,
         effects=factors,
         guards=guarded,
-        conclusion=summarise(plan, comparisons, factors, design, guarded),
+        conclusion=summarise(plan, comparisons, factors, design, guarded, idle),
         fork=fork,
         failed=failed_runs(results, plan.metric),
         timing=timing(results),

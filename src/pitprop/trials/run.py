@@ -102,7 +102,8 @@ def train_run(spec: RunSpec, forks: str) -> dict[str, Any]:
     Returns:
         JSON values: `metrics` (numbers; non-finite ones as the strings "nan", "inf", "-inf"), `state` (digest at the
         end), `diverged` (first step with a non-finite loss, or None), `acted` (where each intervention took hold),
-        `inserted` (for each intervention, module path -> relative change of its output at insertion), and seconds.
+        `inserted` (for each intervention, module path -> relative change of its output at insertion), and seconds. Of a
+        run in which an intervention never acted where it should: `status` "failed", `error` and `untested`, no more.
     """
     recipe = cached_recipe(spec.recipe)
     path = Path(forks, f"{spec.prefix}.pt")
@@ -122,7 +123,11 @@ def train_run(spec: RunSpec, forks: str) -> dict[str, Any]:
     for _ in steps.take(spec.horizon):
         pass
     metrics, evaluating = evaluate(training, recipe)
-    check_acted(late, applied)
+    try:
+        check_acted(late, applied)
+    except PitpropError as error:
+        # Not raised: that it is no run of the arm is a fact about the arm, and must not be taken for a death.
+        return {"status": "failed", "error": str(error), "untested": True}
     own = built + steps.seconds + evaluating
     return {
         "metrics": {name: to_json_number(value) for name, value in metrics.items()},

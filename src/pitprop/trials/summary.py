@@ -21,6 +21,7 @@ def summarise(
     effects: Sequence[Comparison],
     design: Factorial | None,
     guards: Sequence[Guard] = (),
+    inert: tuple[str, ...] = (),
 ) -> Conclusion:
     """The conclusion of a trial.
 
@@ -30,6 +31,7 @@ def summarise(
         effects: Main effects and interactions, of a factorial.
         design: The factorial, if it was one.
         guards: What each arm does to the other metrics.
+        inert: Arms that never acted, so that nothing is known of them.
     """
     better = sorted((c for c in comparisons if c.verdict == "better"), key=gain, reverse=True)
     over = f"over {len(plan.seeds)} seeds and {plan.horizon} steps"
@@ -37,6 +39,8 @@ def summarise(
     if better:
         best = better[0]
         lead = f"{sentence(best.changes)} makes {plan.metric} better, {_effect(best)}, the best of {count} {over}."
+    elif not comparisons:
+        lead = f"No arm was tested {over}."
     else:
         lead = f"None of {count} makes {plan.metric} better {over}."
     said = [lead]
@@ -52,11 +56,13 @@ def summarise(
         if g.verdict == "worse"
     ]
     said += [f"Beside it gets worse: {'; '.join(harm)}."] if harm else []
+    said += [f"Never acted, so not tested: {', '.join(inert)}."] if inert else []
     return Conclusion(
         statement=" ".join(said),
         cause=None,
         remedy=better[0].arm if better else None,
-        exonerated=tuple(c.arm for c in comparisons if c.verdict == "no difference within margin"),
+        exonerated=(),  # nobody was accused
+        inert=inert,
         next=_next(plan, effects or comparisons),
     )
 
