@@ -99,6 +99,21 @@ class Always(Regression):
     always_pooled = True
 
 
+class Silent(nn.Sequential):
+    """Never calls its last module."""
+
+    def forward(self, x):
+        return nn.Sequential(*self[:-1])(x)
+
+
+class Spare(Regression):
+    """Has a module `4` that the forward pass leaves out."""
+
+    def __init__(self, seed: int, knobs: Knobs):
+        super().__init__(seed, knobs)
+        self.model = Silent(*self.model, nn.Linear(3, 3))
+
+
 @dataclass(frozen=True)
 class Healthy(Knobs):
     pool: Literal["batch", "none"] = "none"
@@ -130,3 +145,5 @@ poisoned = _recipe(Regression, Poisoned)
 guilty = _recipe(Regression, Knobs)
 healthy = _recipe(Regression, Healthy)
 hopeless = _recipe(Always, Innocent)
+spare = _recipe(Spare, Knobs)
+directed = Recipe(build=Regression, knobs=Knobs, metric="spread", margin=0.05, steps=STEPS, guards=("loss=lower",))

@@ -97,10 +97,10 @@ def _row(group: Group, told: set[str]) -> list[Text]:
 
 
 def trials_tables(trials: Sequence[Trial], width: int, *, ascii_only: bool) -> list[Table]:
-    """One table of a diagnosis, or one for each round of a trial, with its name: their rows may be called the same."""
+    """One table of a diagnosis, or one for each round of a trial, with its name; none where nothing was compared."""
     rounds = [[t for t in trials if t.round == name] for name in ("factors", "single")]
     named = [group for group in rounds if group]
-    tables = [trials_table(group, width=width, ascii_only=ascii_only) for group in named or [trials]]
+    tables = [trials_table(group, width=width, ascii_only=ascii_only) for group in named or [trials] if group]
     for table, group in zip(tables, named, strict=False):
         table.title = f"{ROUNDS[group[0].round]} · {table.title}"
     return tables

@@ -19,7 +19,7 @@ from pitprop.trials.early_stop import run_staged
 from pitprop.trials.execute import make_folder, metric_of, spec_of, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
-from pitprop.trials.guards import guard, read_guard
+from pitprop.trials.guards import guard
 from pitprop.trials.interventions import Intervention, Knob, Stage
 from pitprop.trials.judge import inert, judge, refuse_failed_control
 from pitprop.trials.knobs import knobs_to_json, make_knobs
@@ -29,7 +29,7 @@ from pitprop.trials.looks import ALPHA, for_the_next, numbered, share
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.proof import proved
-from pitprop.trials.recipe import Recipe
+from pitprop.trials.recipe import Recipe, read_guard
 from pitprop.trials.reference import reference_to
 from pitprop.trials.result import Trial
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, evaluate, spec_source
@@ -130,6 +130,7 @@ def trial(
         results, stopped = run_staged(plan, folder, pool, meter.tick)
         meter.enter("judging", total=meter.done)
         refuse_failed_control(results, plan.seeds)
+        idle = inert(plan.arms, plan.seeds, plan.metric, results)
         comparisons = judge(plan, plan.arms, plan.seeds, results, holm=True, stopped=stopped)
         factors: tuple[Comparison, ...] = ()
         if design is not None:
@@ -146,10 +147,14 @@ def trial(
                 confidence=1 - ALPHA * share(plan.look),
             )
         guarded = guard(
-            [arm.name for arm in plan.arms], plan.guards, plan.seeds, results, stopped, ALPHA * share(plan.look)
+            [arm.name for arm in plan.arms if arm.name not in idle],
+            plan.guards,
+            plan.seeds,
+            results,
+            stopped,
+            ALPHA * share(plan.look),
         )
         comparisons, factors = (tuple(for_the_next(c, plan) for c in cs) for cs in (comparisons, factors))
-        idle = inert([arm for arm in plan.arms if arm.name not in stopped], plan.seeds, plan.metric, results)
         found = Trial(
             folder=folder,
             plan=plan,

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pitprop._errors import PitpropError
 from pitprop.trials.confidence_sequence import interval_at
 from pitprop.trials.execute import Results, metric_of
 from pitprop.trials.interval import interval
 from pitprop.trials.judge import finite_differences
 from pitprop.trials.plan import CONTROL
+from pitprop.trials.recipe import read_guard
 
 Change = Literal["better", "worse", "changed", "inconclusive"]
 
@@ -76,17 +76,6 @@ def guard(
                 )
             )
     return tuple(found)
-
-
-def read_guard(text: str) -> tuple[str, bool | None]:
-    """`NAME`, `NAME=higher` or `NAME=lower` -> the metric, and whether higher is better, where that was said."""
-    name, _, direction = text.partition("=")
-    known = {"": None, "higher": True, "lower": False}
-    if not name or direction not in known:
-        raise PitpropError(
-            f"`{text}` is no guard metric.", do="give NAME, NAME=higher or NAME=lower: the direction that is good."
-        )
-    return name, known[direction]
 
 
 def _change(sign: int, higher_is_better: bool | None) -> Change:

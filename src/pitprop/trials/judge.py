@@ -27,7 +27,7 @@ def judge(
     holm: bool,
     stopped: Mapping[str, int] | None = None,
 ) -> tuple[Comparison, ...]:
-    """Compare each of `arms` with the control on `seeds`.
+    """Compare each of `arms` with the control on `seeds`, but those that are `inert`: of them nothing can be learnt.
 
     Args:
         plan: Metric, direction, margin and horizon; its hash goes into every comparison.
@@ -40,6 +40,8 @@ def judge(
             paid for, they are all worse, and Holm's method need not count them.
     """
     stopped = stopped or {}
+    idle = inert(arms, seeds, plan.metric, results)
+    arms = [arm for arm in arms if arm.name not in idle]
     together = 1 - (ALPHA - (SPENT if plan.early_stop else 0)) * share(plan.look)  # stopping errs once in all looks
     going = [arm.name for arm in arms if arm.name not in stopped]
     levels = dict.fromkeys(going, 1 - (1 - together) / max(1, len(arms)))
@@ -134,21 +136,35 @@ def rank(comparison: Comparison) -> tuple[int, float]:
 
 
 def inert(arms: Sequence[Arm], seeds: Sequence[int], metric: str, results: Results) -> tuple[str, ...]:
-    """Arms that did nothing at any seed: nowhere acted, or state and metrics at the end are the control's bit for bit.
+    """Arms that were not tested, for they did nothing.
 
-    Two states full of NaN are alike whatever was done, so a run without a finite `metric` is no sign.
+    Those of which a run found that an intervention never acted where it should; and those that, wherever it can be
+    told, nowhere acted, or whose state and metrics at the end are the control's bit for bit. It can't be told where
+    both sides have no finite `metric`: two states full of NaN are alike whatever was done.
+
+    Args:
+        arms, seeds: What was run; a seed that an arm was stopped before has no record.
+        metric: The metric that decides.
+        results: Records by (arm, seed).
     """
 
-    def idle(arm: str, seed: int) -> bool:
-        record, control = results[arm, seed], results[CONTROL, seed]
-        if record["status"] != "done" or control["status"] != "done" or record["state"] is None:
+    def idle(record: Mapping[str, Any], control: Mapping[str, Any]) -> bool | None:
+        if not any(math.isfinite(metric_of(side, metric)) for side in (record, control)):
+            return None
+        if record["status"] != "done" or control["status"] != "done" or record.get("state") is None:
             return False
         if record["acted"] and not any(record["acted"]):
             return True
-        same = all(record[key] == control[key] for key in ("state", "metrics"))
-        return same and math.isfinite(metric_of(record, metric))
+        return all(record[key] == control[key] for key in ("state", "metrics"))
 
-    return tuple(arm.name for arm in arms if all(idle(arm.name, seed) for seed in seeds))
+    def nothing(arm: str) -> bool:
+        ran = [(results[arm, seed], results[CONTROL, seed]) for seed in seeds if (arm, seed) in results]
+        if any(record.get("untested") for record, _ in ran):
+            return True
+        told = [found for pair in ran if (found := idle(*pair)) is not None]
+        return bool(told) and all(told)
+
+    return tuple(arm.name for arm in arms if nothing(arm.name))
 
 
 def finite_differences(control: Sequence[float], treated: Sequence[float]) -> np.ndarray:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pitprop._errors import PitpropError
+
 
 class Training(Protocol):
     """One training in progress. pitprop never owns the loop of the user's product; trials drive this one.
@@ -52,3 +54,14 @@ class Recipe:
     steps: int = 200
     guards: tuple[str, ...] = ()
     references: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
+
+
+def read_guard(text: str) -> tuple[str, bool | None]:
+    """`NAME`, `NAME=higher` or `NAME=lower` -> the metric, and whether higher is better, where that was said."""
+    name, _, direction = text.partition("=")
+    known = {"": None, "higher": True, "lower": False}
+    if not name or direction not in known:
+        raise PitpropError(
+            f"`{text}` is no guard metric.", do="give NAME, NAME=higher or NAME=lower: the direction that is good."
+        )
+    return name, known[direction]

@@ -52,7 +52,8 @@ class Trial:
     @property
     def rounds(self) -> dict[str, tuple[Comparison, ...]]:
         """The comparisons by the name that `trial.json` gives them, what answers the question first."""
-        return {"factors": self.effects, "single": self.comparisons} if self.effects else {"single": self.comparisons}
+        rounds = {"factors": self.effects, "single": self.comparisons}
+        return {name: comparisons for name, comparisons in rounds.items() if comparisons}
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `trial.json`: JSON values, with "nan" for NaN."""

@@ -27,7 +27,7 @@ from pitprop.trials.interventions import Applied, Intervention, to_dict
 from pitprop.trials.knobs import make_knobs
 from pitprop.trials.load import load_recipe, source_digest
 from pitprop.trials.plan import content_hash
-from pitprop.trials.recipe import Recipe
+from pitprop.trials.recipe import Recipe, read_guard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,8 @@ def train_run(spec: RunSpec, forks: str) -> dict[str, Any]:
     Returns:
         JSON values: `metrics` (numbers; non-finite ones as the strings "nan", "inf", "-inf"), `state` (digest at the
         end), `diverged` (first step with a non-finite loss, or None), `acted` (where each intervention took hold),
-        `inserted` (for each intervention, module path -> relative change of its output at insertion), and seconds.
+        `inserted` (for each intervention, module path -> relative change of its output at insertion), and seconds. Of a
+        run in which an intervention never acted where it should: `status` "failed", `error` and `untested`, no more.
     """
     recipe = cached_recipe(spec.recipe)
     path = Path(forks, f"{spec.prefix}.pt")
@@ -122,7 +123,11 @@ def train_run(spec: RunSpec, forks: str) -> dict[str, Any]:
     for _ in steps.take(spec.horizon):
         pass
     metrics, evaluating = evaluate(training, recipe)
-    check_acted(late, applied)
+    try:
+        check_acted(late, applied)
+    except PitpropError as error:
+        # Not raised: that it is no run of the arm is a fact about the arm, and must not be taken for a death.
+        return {"status": "failed", "error": str(error), "untested": True}
     own = built + steps.seconds + evaluating
     return {
         "metrics": {name: to_json_number(value) for name, value in metrics.items()},
@@ -165,7 +170,7 @@ def evaluate(training: Any, recipe: Recipe) -> tuple[dict[str, float], float]:
     if not isinstance(out, Mapping):
         raise PitpropError(f"`evaluate` returned {out!r:.80}, not a dict.", do="return a dict of numbers.")
     metrics = {name: number(value, name, "evaluate") for name, value in out.items()}
-    for name in (recipe.metric, *recipe.guards):
+    for name in (recipe.metric, *(read_guard(text)[0] for text in recipe.guards)):
         if name not in metrics:
             raise PitpropError(f"`evaluate()` returned no `{name}`, only: {', '.join(metrics) or 'nothing'}.")
     return metrics, time.perf_counter() - start

@@ -23,7 +23,7 @@ def summarise(
     effects: Sequence[Comparison],
     design: Factorial | None,
     guards: Sequence[Guard] = (),
-    inert: Sequence[str] = (),
+    inert: tuple[str, ...] = (),
 ) -> Conclusion:
     """The conclusion of a trial.
 
@@ -33,9 +33,8 @@ def summarise(
         effects: Main effects and interactions, of a factorial.
         design: The factorial, if it was one.
         guards: What each arm does to the other metrics.
-        inert: Arms that did nothing at any seed.
+        inert: Arms that never acted, so that nothing is known of them.
     """
-    tried = [c for c in comparisons if c.arm not in inert]
     better = sorted((c for c in comparisons if c.verdict == "better"), key=gain, reverse=True)
     over = f"over {len(plan.seeds)} seeds and {plan.horizon} steps"
     kind = "arm" if design is None else "combination"
@@ -43,6 +42,8 @@ def summarise(
     if better:
         best = better[0]
         lead = f"{sentence(best.changes)} makes {plan.metric} better, {_effect(best)}, the best of {count} {over}."
+    elif not comparisons:
+        lead = f"No arm was tested {over}."
     elif design is None:
         lead = f"None of {count} is shown to make {plan.metric} better {over}."
     else:
@@ -59,13 +60,12 @@ def summarise(
             if better and len(comparisons) > 1
             else []
         )
-        said += _by_verdict(better[1:], tried)
+        said += _by_verdict(better[1:], comparisons)
     else:
         real = [c for c in effects if c.verdict in ("better", "worse")]
         listed = "; ".join(f"{c.changes} {show(c.effect, sign=True)}" for c in real) or "none"
         said += [design.describe(), f"Effects that are not 0 (the table has their intervals): {listed}."]
-    said += [f"Without effect at all, so not tested: {', '.join(inert)}."] if inert else []
-    if len(comparisons) > 1 and any(c.verdict == "no difference within margin" for c in tried):
+    if len(comparisons) > 1 and any(c.verdict == "no difference within margin" for c in comparisons):
         said.append('Holm\'s levels hold together for "better" and "worse"; "no difference" holds arm by arm only.')
     harm = [
         f"{g.metric} of {g.arm} by {show(g.effect, sign=True)} {span(g.low, g.high)}"
@@ -73,12 +73,13 @@ def summarise(
         if g.verdict == "worse"
     ]
     said += [f"Beside it gets worse: {'; '.join(harm)}."] if harm else []
+    said += [f"Never acted, so not tested: {', '.join(inert)}."] if inert else []
     return Conclusion(
         statement=" ".join(said),
         cause=None,
         remedy=better[0].arm if better else None,
-        exonerated=tuple(c.arm for c in tried if c.verdict == "no difference within margin"),
-        inert=tuple(inert),
+        exonerated=(),  # nobody was accused
+        inert=inert,
         next=_next(plan, effects or comparisons),
     )
 
