@@ -242,6 +242,19 @@ def test_a_tracked_file_where_it_would_write_is_refused(tmp_path, name):
     assert not run_git(place, "status", "--porcelain")
 
 
+def test_the_answer_of_another_question_is_kept(tmp_path):
+    place, out = tmp_path / "repository", tmp_path / "out"
+    hashes = make_repository(place, [collapse(1.0), note(2)])
+    first = search(place, hashes[0], hashes[1], out)
+    search(place, hashes[0], hashes[1], out)
+    assert not (out / "earlier").exists()
+    second = search(place, hashes[0], hashes[2], out)
+    kept = out / "earlier" / first.plan[:8]
+    assert json.loads((kept / "bisection.json").read_text())["plan"] == first.plan
+    assert json.loads((kept / "plan.json").read_text())["hash"] == first.plan
+    assert json.loads((out / "bisection.json").read_text())["plan"] == second.plan != first.plan
+
+
 def test_what_a_killed_bisection_left_is_removed_by_the_next_and_nothing_else(tmp_path):
     place = tmp_path / "repository"
     (first,) = make_repository(place, [])

@@ -33,6 +33,7 @@ from pitprop.trials.bisection.revisions import InWorktrees, OpenPool, Revisions
 from pitprop.trials.bisection.rounds import CONFIRM_SEEDS, Runner, confirm, run_ends
 from pitprop.trials.bisection.sequential import SequentialTest
 from pitprop.trials.bisection.worktrees import Worktrees
+from pitprop.trials.earlier import keep_earlier
 from pitprop.trials.execute import make_folder, write_json
 from pitprop.trials.plan import content_hash
 from pitprop.trials.progress import Meter, OnProgress
@@ -95,6 +96,7 @@ def bisect_revisions(
         terms = revisions.terms[before.tree]
         revisions.metric = metric or terms.metric
         plan = _plan(revisions, budget)
+        keep_earlier(folder, plan)
         write_json(folder / "plan.json", plan)
         runner = Runner(revisions, revisions.metric, folder, executor, meter.tick)
 
