@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pitprop import PitpropError
 from pitprop.cli import main
 from pitprop.trials import bisect
+from pitprop.trials.bisection import drive
 from pitprop.trials.bisection.drive_revisions import bisect_revisions, named_revisions
 from pitprop.trials.bisection.halving import halve
 from pitprop.trials.bisection.oracle import Oracle
@@ -253,6 +254,17 @@ def test_the_answer_of_another_question_is_kept(tmp_path):
     assert json.loads((kept / "bisection.json").read_text())["plan"] == first.plan
     assert json.loads((kept / "plan.json").read_text())["hash"] == first.plan
     assert json.loads((out / "bisection.json").read_text())["plan"] == second.plan != first.plan
+
+
+def test_the_command_that_it_names_goes_on_in_the_same_folder(tmp_path, monkeypatch):
+    place = tmp_path / "repository"
+    hashes = make_repository(place, [collapse(1.0)])
+    monkeypatch.setattr(drive, "open_executor", lambda *_, **__: Forked())
+    monkeypatch.chdir(tmp_path)
+    where = {"folder": "out", "on": "ray", "workers": 3, "timeout_s": 9.5}
+    found = bisect(f"{place}/work/recipe.py:recipe", hashes[0], hashes[1], **where)
+    options = ("--out", str(tmp_path / "out"), "--on", "ray", "--workers", "3", "--timeout-s", "9.5")
+    assert found.command[-len(options) - 2 :] == ("--budget", "300", *options)
 
 
 def test_what_a_killed_bisection_left_is_removed_by_the_next_and_nothing_else(tmp_path):

@@ -181,7 +181,7 @@ def test_a_file_that_may_not_be_read_is_an_error_and_not_overwritten(tmp_path, m
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read everything, whatever the file's mode
-    with pytest.raises(PitpropError, match="cannot be read: Permission denied[^$]*overwritten"):
+    with pytest.raises(PitpropError, match=r"cannot be read: Permission denied[^$]*overwritten"):
         read_json(tmp_path / "run.json")
 
 

@@ -57,6 +57,7 @@ def bisect_revisions(
     pools: int,
     timeout_s: float | None,
     folder: str | Path,
+    again: Sequence[str] = (),
     progress: OnProgress | None,
 ) -> FirstBad:
     """Find the first commit after `good`, on the way to `bad`, at which the recipe collapses; see `drive.bisect`.
@@ -65,11 +66,12 @@ def bisect_revisions(
         reference, good, bad, metric, budget, timeout_s, folder, progress: As there.
         open_pool: Opens workers that have imported nothing of the user's; called anew for each revision.
         pools: How many revisions keep their workers at a time.
+        again: Options of the command line that does the same, beside the question's own.
 
     Raises:
         PitpropError: Not two revisions of one repository, `good` is no ancestor of `bad`, good is not good, bad is not
-            bad, the recipe of an end cannot be built or run, code was loaded from elsewhere than the worktree, or `folder`
-            holds files under version control, or of somebody else, where the bisection would write.
+            bad, the recipe of an end cannot be built or run, code was loaded from elsewhere than the worktree, or
+            `folder` holds files under version control, or of somebody else, where the bisection would write.
     """
     start = time.monotonic()
     place, _, attribute = reference.rpartition(":")
@@ -135,7 +137,8 @@ def bisect_revisions(
     statement, advice = state(healthy, candidates, tested, effect, spent=bracket.spent)
     answer = FirstBad(
         folder=folder,
-        command=_command(f"{checkout / inside}" if is_file else reference, before.short, after.short, metric, budget),
+        command=_command(f"{checkout / inside}" if is_file else reference, before.short, after.short, metric, budget)
+        + tuple(again),
         repository=str(checkout),
         good=before,
         commits=revisions.commits,

@@ -30,10 +30,10 @@ class Tree:
 
 
 class Worktrees:
-    """Temporary, detached worktrees, one per tree, in one hidden folder below `out`; a context manager that removes them.
+    """Temporary, detached worktrees, one per tree, in a hidden folder below `out`; a context manager that removes them.
 
-    Entering also removes what a bisection of this checkout that was killed has left. The folder keeps a list of what was
-    made in it, and only what is listed is ever removed.
+    Entering also removes what a bisection of this checkout that was killed has left. The folder keeps a list of what
+    was made in it, and only what is listed is ever removed.
     """
 
     def __init__(self, checkout: Path, out: Path):
