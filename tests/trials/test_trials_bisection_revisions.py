@@ -18,6 +18,7 @@ from trial_in_a_process import until
 from pitprop import PitpropError
 from pitprop.cli import main
 from pitprop.trials import bisect
+from pitprop.trials.bisection import drive
 from pitprop.trials.bisection.drive_revisions import bisect_revisions, named_revisions
 from pitprop.trials.bisection.halving import halve
 from pitprop.trials.bisection.oracle import Oracle
@@ -80,6 +81,10 @@ def footprint(repository):
     return [run_git(repository, *arguments) for arguments in asked] + [(repository / ".git" / "index").read_bytes()]
 
 
+def worktrees_in(out):
+    return list(out.glob(".pitprop-worktrees*"))
+
+
 @pytest.mark.parametrize(("guilty", "rate"), [(7, 1.0), (7, 0.6), (1, 1.0), (12, 1.0)])
 def test_the_guilty_commit_of_twelve_is_found(tmp_path, guilty, rate):
     commits = [collapse(rate) if n == guilty else note(n) for n in range(1, 13)]
@@ -110,7 +115,7 @@ def test_the_checkout_is_left_alone_and_nothing_of_it_runs(tmp_path):
     found = search(place, hashes[0], "main", place / "runs")  # the folder lies in the checkout, as it does by default
     assert found.candidates == (hashes[2],)
     assert footprint(place) == before and (tmp_path / "mine" / "notes.txt").exists()
-    assert not (place / "runs" / "worktrees").exists()
+    assert not worktrees_in(place / "runs")
     assert any("not committed; they took no part" in limit for limit in found.limits)
 
 
@@ -198,7 +203,7 @@ def test_an_interrupt_leaves_nothing_and_the_next_call_repeats_nothing(tmp_path)
 
     with pytest.raises(KeyboardInterrupt):
         search(place, hashes[0], hashes[-1], out, progress=stop)
-    assert footprint(place) == before and not (out / "worktrees").exists()
+    assert footprint(place) == before and not worktrees_in(out)
     kept = {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
     assert len(kept) == 22
     found = search(place, hashes[0], hashes[-1], out)
@@ -209,14 +214,78 @@ def test_an_interrupt_leaves_nothing_and_the_next_call_repeats_nothing(tmp_path)
     assert written == json.loads(json.dumps(found.to_dict())) and written["kind"] == "revisions"
 
 
-def test_what_a_killed_bisection_left_is_removed_by_the_next(tmp_path):
+def test_with_the_checkout_as_its_folder_everything_of_the_user_stays(tmp_path):
+    """A worktree of the user's with unsaved work, files and a .gitignore, all where a bisection might want to write."""
+    place = tmp_path / "repository"
+    hashes = make_repository(place, [note(1), collapse(1.0), {".gitignore": "*.pyc\n"}])
+    run_git(place, "worktree", "add", "--quiet", "--detach", str(place / "worktrees" / "mine"))
+    mine = {"worktrees/mine/unsaved.txt": "u", "worktrees/notes.txt": "n", "worktrees/mine/notes.txt": "changed"}
+    write(place, mine)
+    made = {"runs", "revisions", "plan.json", "bisection.json", "workers.log"}
+
+    def status():
+        return [
+            line for line in run_git(place, "status", "--porcelain").splitlines() if line[3:].strip("/") not in made
+        ]
+
+    before, trees = status(), run_git(place, "worktree", "list")
+    assert search(place, hashes[0], "main", place).candidates == (hashes[2],)
+    assert {name: (place / name).read_text() for name in mine} == mine
+    assert (place / ".gitignore").read_text() == "*.pyc\n"
+    assert status() == before and run_git(place, "worktree", "list") == trees and not worktrees_in(place)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "runs/mine.json"])
+def test_a_tracked_file_where_it_would_write_is_refused(tmp_path, name):
+    place = tmp_path / "repository"
+    hashes = make_repository(place, [collapse(1.0), {name: "{}", "a.toml": ""}])
+    with pytest.raises(PitpropError, match=rf"{name}` is under version control[^$]*--out"):
+        search(place, hashes[0], hashes[1], place)
+    assert not run_git(place, "status", "--porcelain")
+
+
+def test_the_answer_of_another_question_is_kept(tmp_path):
+    place, out = tmp_path / "repository", tmp_path / "out"
+    hashes = make_repository(place, [collapse(1.0), note(2)])
+    first = search(place, hashes[0], hashes[1], out)
+    search(place, hashes[0], hashes[1], out)
+    assert not (out / "earlier").exists()
+    second = search(place, hashes[0], hashes[2], out)
+    kept = out / "earlier" / first.plan[:8]
+    assert json.loads((kept / "bisection.json").read_text())["plan"] == first.plan
+    assert json.loads((kept / "plan.json").read_text())["hash"] == first.plan
+    assert json.loads((out / "bisection.json").read_text())["plan"] == second.plan != first.plan
+
+
+def test_the_command_that_it_names_goes_on_in_the_same_folder(tmp_path, monkeypatch):
+    place = tmp_path / "repository"
+    hashes = make_repository(place, [collapse(1.0)])
+    monkeypatch.setattr(drive, "open_executor", lambda *_, **__: Forked())
+    monkeypatch.chdir(tmp_path)
+    where = {"folder": "out", "on": "ray", "workers": 3, "timeout_s": 9.5}
+    found = bisect(f"{place}/work/recipe.py:recipe", hashes[0], hashes[1], **where)
+    options = ("--out", str(tmp_path / "out"), "--on", "ray", "--workers", "3", "--timeout-s", "9.5")
+    assert found.command[-len(options) - 2 :] == ("--budget", "300", *options)
+
+
+def test_what_a_killed_bisection_left_is_removed_by_the_next_and_nothing_else(tmp_path):
     place = tmp_path / "repository"
     (first,) = make_repository(place, [])
-    left = Worktrees(place, tmp_path / "out" / "worktrees")
-    left.at(commit_at(place, first))
+    killed = Worktrees(place, tmp_path).__enter__()
+    killed.at(commit_at(place, first))
     assert len(run_git(place, "worktree", "list").splitlines()) == 2
-    with Worktrees(place, tmp_path / "out" / "worktrees"):
+    with Worktrees(place, tmp_path):
         assert len(run_git(place, "worktree", "list").splitlines()) == 1
+    assert not worktrees_in(tmp_path)
+
+    Worktrees(place, tmp_path).__enter__().at(commit_at(place, first))
+    (folder,) = worktrees_in(tmp_path)
+    run_git(place, "worktree", "add", "--quiet", "--detach", str(folder / "mine"))
+    write(folder, {"mine/unsaved.txt": "u", "notes.txt": "n"})
+    with pytest.raises(PitpropError, match=r"worktrees-.*` holds what pitprop has not made[^$]*move it away"):
+        Worktrees(place, tmp_path).__enter__()
+    assert (folder / "mine" / "unsaved.txt").exists() and (folder / "notes.txt").exists()
+    assert len(run_git(place, "worktree", "list").splitlines()) == 2
 
 
 def test_code_that_comes_from_the_checkout_is_refused(tmp_path, monkeypatch):
@@ -230,7 +299,7 @@ def test_code_that_comes_from_the_checkout_is_refused(tmp_path, monkeypatch):
         PitpropError, match=r"colours \(.*\) was loaded from your checkout, not from the worktree"
     ) as error:
         search(place, hashes[0], hashes[1], tmp_path / "out")
-    assert "PYTHONPATH" in error.value.do and not (tmp_path / "out" / "worktrees").exists()
+    assert "PYTHONPATH" in error.value.do and not worktrees_in(tmp_path / "out")
 
 
 def test_a_folder_on_the_path_is_moved_to_the_worktree(tmp_path, monkeypatch):
@@ -346,7 +415,7 @@ def test_ctrl_c_leaves_no_worktree_and_no_process(tmp_path):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    assert footprint(place) == before and not (tmp_path / "out" / "worktrees").exists()
+    assert footprint(place) == before and not worktrees_in(tmp_path / "out")
     until(lambda: not group_is_alive(process.pid))
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from pitprop import PitpropError, report
 from pitprop.cli import main
 from pitprop.trials import Arm, Plan, diagnose, run_plan, trial
-from pitprop.trials.execute import write_json
+from pitprop.trials.execute import read_json, write_json
 from pitprop.trials.executors import Task
 from pitprop.trials.executors.local import Local
 from pitprop.trials.interventions import Knob
@@ -166,6 +166,26 @@ def test_a_write_that_is_refused_leaves_the_old_file(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert json.loads(file.read_text()) == {"old": 1} and os.listdir(tmp_path) == ["record.json"]
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"status": ', b"\xff\xfe\x00", b"[]", b"null"])
+def test_a_torn_file_is_as_good_as_none(tmp_path, torn):
+    (tmp_path / "run.json").write_bytes(torn)
+    assert read_json(tmp_path / "run.json") is None
+    assert read_json(tmp_path / "missing.json") is None
+
+
+def test_a_file_that_may_not_be_read_is_an_error_and_not_overwritten(tmp_path, monkeypatch):
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(PitpropError, match=r"`.*folder\.json` cannot be read: Is a directory"):
+        read_json(tmp_path / "folder.json")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read everything, whatever the file's mode
+    with pytest.raises(PitpropError, match=r"cannot be read: Permission denied[^$]*overwritten"):
+        read_json(tmp_path / "run.json")
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ def run_specs(
     missing: dict[str, RunSpec] = {}
     for spec in specs:
         known = read_json(folder / "runs" / f"{spec.address}.json")
-        if known is not None and known["status"] == "done":
+        if known is not None and known.get("status") == "done":
             records[spec.address] = SINCE | known
             if on_run:
                 on_run(known=True)
@@ -166,8 +166,19 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What `write_json` wrote; None where there is nothing, or something torn."""
+    """What `write_json` wrote; None where there is nothing, or something torn.
+
+    Raises:
+        PitpropError: There is something that may not be read.
+    """
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        data = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):  # ValueError: no JSON, or bytes that are no text
         return None
+    except OSError as error:
+        raise PitpropError(
+            f"`{path}` cannot be read: {error.strerror}.",
+            means="What it holds would be made anew, and overwritten.",
+            do="make it readable, or give another folder.",
+        ) from error
+    return data if isinstance(data, dict) else None

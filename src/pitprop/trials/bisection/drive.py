@@ -89,6 +89,7 @@ def bisect(
             means=f"Good and bad run at {LOOKS[0]} seeds each before anything is searched.",
             do=f"give at least {2 * LOOKS[0]}; {BUDGET} is usual.",
         )
+    again = _where(folder, on, workers, timeout_s)
     revisions = named_revisions(good, bad)
     if revisions and executor is not None:
         raise PitpropError(
@@ -107,6 +108,7 @@ def bisect(
             pools=POOLS if on == "local" else 1,  # on a cluster a second one would wait for the CPUs of the first
             timeout_s=timeout_s,
             folder=out,
+            again=again,
             progress=progress,
         )
     if by_module and good is not None:
@@ -155,7 +157,7 @@ def bisect(
     statement, advice = state(found, ends, confirm)
     bisection = Bisection(
         folder=folder,
-        command=_command(reference, good, bad, by_module, metric, budget),
+        command=_command(reference, good, bad, by_module, metric, budget, again),
         changes={name: f"{old} -> {new}" for name, (old, new) in changes.values.items()},
         ends=ends,
         cut=cut.value if cut else math.nan,
@@ -197,6 +199,7 @@ def _command(
     by_module: Sequence[str],
     metric: str | None,
     budget: int,
+    again: Sequence[str],
 ) -> tuple[str, ...]:
     """The command line that does the same; empty where a configuration was given as a mapping, which has none."""
     if isinstance(good, Mapping) or isinstance(bad, Mapping):
@@ -206,4 +209,11 @@ def _command(
     options |= {"--metric": metric, "--budget": budget}
     given = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
     patterns = [part for pattern in by_module for part in ("--by-module", pattern)]
-    return ("pitprop", "bisect", reference, *given, *patterns)
+    return ("pitprop", "bisect", reference, *given, *again, *patterns)
+
+
+def _where(folder: str | Path, on: str, workers: int | None, timeout_s: float | None) -> tuple[str, ...]:
+    """Options for the folder, without which a second call would start afresh elsewhere, and for what runs there."""
+    given = {"--out": Path(folder).resolve(), "--on": None if on == "local" else on}
+    given |= {"--workers": workers, "--timeout-s": timeout_s}
+    return tuple(str(part) for name, value in given.items() if value is not None for part in (name, value))

@@ -21,16 +21,30 @@ from pitprop.trials.bisection.endpoints import LOOKS, Cut
 from pitprop.trials.bisection.first_bad import FirstBad, Tested, limits_of, state
 from pitprop.trials.bisection.halving import halve
 from pitprop.trials.bisection.oracle import Oracle, Step
-from pitprop.trials.bisection.repository import changed_files, commit_at, commits_between, is_dirty, root_of
+from pitprop.trials.bisection.repository import (
+    changed_files,
+    commit_at,
+    commits_between,
+    is_dirty,
+    refuse_tracked,
+    root_of,
+)
 from pitprop.trials.bisection.revisions import InWorktrees, OpenPool, Revisions
 from pitprop.trials.bisection.rounds import CONFIRM_SEEDS, Runner, confirm, run_ends
 from pitprop.trials.bisection.sequential import SequentialTest
 from pitprop.trials.bisection.worktrees import Worktrees
+from pitprop.trials.earlier import keep_earlier
 from pitprop.trials.execute import make_folder, write_json
 from pitprop.trials.lock import held
 from pitprop.trials.plan import content_hash
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.run import to_json_number
+
+WRITTEN = (
+    *("plan.json", "bisection.json", "trial.json", "report.html", "workers.log", "trace.sqlite", "watched.json"),
+    *("runs", "revisions", "earlier"),
+)
+"""What a bisection writes into its folder, or moves to `earlier`."""
 
 
 def bisect_revisions(
@@ -44,6 +58,7 @@ def bisect_revisions(
     pools: int,
     timeout_s: float | None,
     folder: str | Path,
+    again: Sequence[str] = (),
     progress: OnProgress | None,
 ) -> FirstBad:
     """Find the first commit after `good`, on the way to `bad`, at which the recipe collapses; see `drive.bisect`.
@@ -52,10 +67,12 @@ def bisect_revisions(
         reference, good, bad, metric, budget, timeout_s, folder, progress: As there.
         open_pool: Opens workers that have imported nothing of the user's; called anew for each revision.
         pools: How many revisions keep their workers at a time.
+        again: Options of the command line that does the same, beside the question's own.
 
     Raises:
         PitpropError: Not two revisions of one repository, `good` is no ancestor of `bad`, good is not good, bad is not
-            bad, the recipe of an end cannot be built or run, or code was loaded from elsewhere than the worktree.
+            bad, the recipe of an end cannot be built or run, code was loaded from elsewhere than the worktree, or
+            `folder` holds files under version control, or of somebody else, where the bisection would write.
     """
     start = time.monotonic()
     place, _, attribute = reference.rpartition(":")
@@ -64,13 +81,16 @@ def bisect_revisions(
     before, after = commit_at(checkout, good), commit_at(checkout, bad)
     inside = f"{Path(place).resolve().relative_to(checkout)}:{attribute}" if is_file else reference
     revisions = Revisions(inside, before, commits_between(checkout, before, after))
+    refuse_tracked(checkout, Path(folder).resolve(), WRITTEN)
+    is_new = not Path(folder).exists()
     folder = make_folder(folder)
-    (folder / ".gitignore").write_text("*\n")  # it may lie in the checkout, whose status stays as it was
+    if is_new:  # it may lie in the checkout, whose status stays as it was
+        (folder / ".gitignore").write_text("*\n")
 
     meter = Meter(progress, total=budget)
     with (
         held(folder),
-        Worktrees(checkout, folder / "worktrees") as trees,
+        Worktrees(checkout, folder) as trees,
         InWorktrees(revisions, trees, open_pool=open_pool, pools=pools, timeout_s=timeout_s, folder=folder) as executor,
     ):
         meter.enter(f"running good and bad, {len(revisions.commits)} commits apart")
@@ -80,6 +100,7 @@ def bisect_revisions(
         terms = revisions.terms[before.tree]
         revisions.metric = metric or terms.metric
         plan = _plan(revisions, budget)
+        keep_earlier(folder, plan)
         write_json(folder / "plan.json", plan)
         runner = Runner(revisions, revisions.metric, folder, executor, meter.tick)
 
@@ -118,7 +139,8 @@ def bisect_revisions(
     statement, advice = state(healthy, candidates, tested, effect, spent=bracket.spent)
     answer = FirstBad(
         folder=folder,
-        command=_command(f"{checkout / inside}" if is_file else reference, before.short, after.short, metric, budget),
+        command=_command(f"{checkout / inside}" if is_file else reference, before.short, after.short, metric, budget)
+        + tuple(again),
         repository=str(checkout),
         good=before,
         commits=revisions.commits,

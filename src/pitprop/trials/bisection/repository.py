@@ -5,6 +5,7 @@ Everything here reads; no hook of the user's runs, and not even the index is ref
 
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,6 +130,20 @@ def changed_files(root: Path, before: Commit, after: Commit) -> tuple[tuple[str,
 def is_dirty(root: Path) -> bool:
     """Whether tracked files of the checkout have changes that are not committed."""
     return bool(git(root, "status", "--porcelain", "--untracked-files=no"))
+
+
+def refuse_tracked(root: Path, folder: Path, names: Sequence[str]) -> None:
+    """Raise where `folder` lies in the checkout at `root`, and one of `names` in it is under version control."""
+    if not folder.is_relative_to(root):
+        return
+    places = [f":(literal,top){(folder / name).relative_to(root)}" for name in names]
+    if tracked := git(root, "ls-files", "-z", "--", *places).split("\0")[0]:
+        raise PitpropError(
+            f"`{root / tracked}` is under version control, and a bisection would write there.",
+            means="Your checkout is not touched.",
+            do="give a folder of its own (--out).",
+            read="docs/bisect.md",
+        )
 
 
 def _commits(lines: str) -> list[Commit]:

@@ -4,6 +4,7 @@ The driver makes them (`Worktrees`), a worker enters one for its whole life (`ca
 """
 
 import functools
+import hashlib
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pitprop._errors import PitpropError
 from pitprop.trials.bisection.repository import Commit, git
 
 
@@ -28,18 +30,35 @@ class Tree:
 
 
 class Worktrees:
-    """Temporary, detached worktrees, one per tree, all in `folder`; a context manager that removes them.
+    """Temporary, detached worktrees, one per tree, in a hidden folder below `out`; a context manager that removes them.
 
-    Entering also removes what a bisection that was killed has left in `folder`. Worktrees elsewhere are not touched.
+    Entering also removes what a bisection of this checkout that was killed has left. The folder keeps a list of what
+    was made in it, and only what is listed is ever removed.
     """
 
-    def __init__(self, checkout: Path, folder: Path):
-        self._checkout, self._folder = checkout, folder
+    def __init__(self, checkout: Path, out: Path):
+        self._checkout = checkout
+        self._folder = out / f".pitprop-worktrees-{hashlib.sha256(str(checkout).encode()).hexdigest()[:8]}"
+        self._list, self._ignore = self._folder / "made-by-pitprop", self._folder / ".gitignore"
         here = Path.cwd()
         self._below = here.relative_to(checkout) if here.is_relative_to(checkout) else Path()
 
     def __enter__(self) -> "Worktrees":
+        """Raises:
+        PitpropError: The folder is there and not pitprop's.
+        """
         self._clear()
+        try:
+            self._folder.mkdir()
+        except FileExistsError as error:
+            raise PitpropError(
+                f"`{self._folder}` holds what pitprop has not made.",
+                means="Worktrees are made and removed there; what is yours could be taken for one.",
+                do="move it away, or give another folder (--out).",
+                read="docs/bisect.md",
+            ) from error
+        self._list.touch()
+        self._ignore.write_text("*\n")  # the checkout's status stays as it was
         return self
 
     def __exit__(self, *_) -> None:
@@ -48,16 +67,29 @@ class Worktrees:
     def at(self, commit: Commit) -> Tree:
         """The worktree of `commit`, made where missing."""
         root = self._folder / commit.tree[:16]
-        if not root.exists():
+        if root.name not in self._made():
+            with self._list.open("a") as file:  # before it is made: a kill in between leaves nothing unlisted
+                file.write(f"{root.name}\n")
             git(self._checkout, "worktree", "add", "--quiet", "--force", "--detach", str(root), commit.hash)
         return Tree(root, self._checkout, self._below)
 
+    def _made(self) -> list[str]:
+        return self._list.read_text().splitlines() if self._list.is_file() else []
+
     def _clear(self) -> None:
+        """Remove the worktrees that are listed, and the folder unless it holds anything else."""
+        if not self._list.is_file():
+            return
+        listed = {str(self._folder / name) for name in self._made()}
         for line in git(self._checkout, "worktree", "list", "--porcelain").splitlines():
-            root = Path(line.removeprefix("worktree "))
-            if line.startswith("worktree ") and root.parent == self._folder:
-                git(self._checkout, "worktree", "remove", "--force", "--force", str(root))
-        shutil.rmtree(self._folder, ignore_errors=True)
+            if (root := line.removeprefix("worktree ")) in listed:
+                git(self._checkout, "worktree", "remove", "--force", "--force", root)
+        for root in listed:
+            shutil.rmtree(root, ignore_errors=True)  # one that was killed before git knew it
+        if set(self._folder.iterdir()) <= {self._list, self._ignore}:
+            self._ignore.unlink(missing_ok=True)
+            self._list.unlink()
+            self._folder.rmdir()
 
 
 def call_in(tree: Tree, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, tuple[str, ...]]:
