@@ -72,7 +72,7 @@ def test_end_to_end_and_its_report(recipe, tmp_path, capsys):
     arguments += ["--guard", "size=lower", "--no-early-stop"]
     assert main([*arguments, "--out", str(out)]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    for word in ("blind=True", "worse", "output of 1 multiplied by 0.5", "never acted", "pitprop report"):
+    for word in ("blind=True", "worse", "output of 1 multiplied by 0.5", "Never acted", "pitprop report"):
         assert word in text
     assert main(["report", str(out)]) == 0
     text = "".join(capsys.readouterr().out.split())  # a long path may be folded anywhere

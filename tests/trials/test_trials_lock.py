@@ -38,7 +38,7 @@ def test_a_second_one_is_told_who_holds_it_until_that_one_dies(tmp_path, holder)
     holder.kill()
     holder.join()
     with held(tmp_path):
-        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+        assert (tmp_path / "runs" / ".lock").read_text() == str(os.getpid())
 
 
 def test_it_is_let_go_after_an_error(tmp_path):

@@ -12,15 +12,16 @@ from pitprop._errors import PitpropError
 def held(folder: Path) -> Iterator[None]:
     """Hold `folder` for this block; the operating system lets go of it when the process dies, however it dies.
 
-    The lock is flock's, on `folder/.lock`, which stays and names the process that held it last. A file system without
-    locks guards nothing, and is let pass.
+    The lock is flock's, on `runs/.lock` in it (the folder itself may be a user's checkout), which stays and names the
+    process that held it last. A file system without locks guards nothing, and is let pass.
 
     Raises:
         PitpropError: Another process (or another thread of this one) holds the folder; its pid is named.
     """
     import fcntl
 
-    with (folder / ".lock").open("a+") as file:
+    (folder / "runs").mkdir(exist_ok=True)
+    with (folder / "runs" / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
