@@ -96,7 +96,7 @@ def test_the_guilty_commit_of_twelve_is_found(tmp_path, guilty, rate):
         f"`{hashes[guilty][:10]}` is the first bad commit: Commit {guilty} (Ada, 2026-01-02)"
     )
     assert found.confirm.verdict == "worse" and "Not confirmed" not in found.statement
-    assert found.runs == len(list((tmp_path / "out" / "runs").iterdir())) <= found.budget
+    assert found.runs == len(list((tmp_path / "out" / "runs").glob("*.json"))) <= found.budget
     assert {t.outcome for t in found.tested} == {"healthy", "collapses"}
     for t in found.tested:
         assert t.collapsed == sum(value < found.cut for value in t.values) and t.failed == 0
@@ -186,7 +186,7 @@ def test_an_end_without_the_recipe_is_refused(tmp_path):
 def test_the_budget_is_honoured(tmp_path, budget):
     hashes = make_repository(tmp_path / "repository", [collapse(1.0) if n == 6 else note(n) for n in range(1, 13)])
     found = search(tmp_path / "repository", hashes[0], hashes[-1], tmp_path / "out", budget=budget)
-    assert found.runs == len(list((tmp_path / "out" / "runs").iterdir())) <= budget
+    assert found.runs == len(list((tmp_path / "out" / "runs").glob("*.json"))) <= budget
     assert hashes[6] in found.candidates
     assert "budget ended" in found.statement and "larger budget" in found.next
 
@@ -204,10 +204,10 @@ def test_an_interrupt_leaves_nothing_and_the_next_call_repeats_nothing(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         search(place, hashes[0], hashes[-1], out, progress=stop)
     assert footprint(place) == before and not worktrees_in(out)
-    kept = {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
+    kept = {path.name: path.stat().st_mtime_ns for path in (out / "runs").glob("*.json")}
     assert len(kept) == 22
     found = search(place, hashes[0], hashes[-1], out)
-    after = {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
+    after = {path.name: path.stat().st_mtime_ns for path in (out / "runs").glob("*.json")}
     assert found.candidates == (hashes[6],) and found.runs == len(after)
     assert {name: after[name] for name in kept} == kept
     written = json.loads((out / "bisection.json").read_text())

@@ -34,14 +34,14 @@ def test_results_are_written_and_not_run_again(pool, plan, tmp_path):
     results = run_plan(two, tmp_path, executor=pool, on_run=lambda known: ticks.append(known))
     assert len(results) == 6 and ticks == [False] * 6
     assert json.loads((tmp_path / "plan.json").read_text())["hash"] == two.hash
-    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").iterdir()}
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.json")}
     assert len(files) == 6 and all(p.suffix == ".json" for p in files)
 
     three = plan(Knob("pool", "none"), LearningRate(0.5), Scale("0", 0.5))
     again = run_plan(three, tmp_path, executor=pool, on_run=lambda known: ticks.append(known))
     assert ticks[6:] == [True] * 6 + [False] * 2
     assert {p: p.stat().st_mtime_ns for p in files} == files, "the six runs are as they were"
-    assert len(list((tmp_path / "runs").iterdir())) == 8
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 8
     assert {key: again[key] for key in results} == results
 
     comparison, *_ = judge(two, two.arms, two.seeds, results, holm=True)
@@ -51,13 +51,13 @@ def test_results_are_written_and_not_run_again(pool, plan, tmp_path):
 
 def test_an_interrupted_trial_keeps_what_was_done_and_goes_on(pool, plan, tmp_path):
     def stop(known):
-        if len(list((tmp_path / "runs").iterdir())) == 2:
+        if len(list((tmp_path / "runs").glob("*.json"))) == 2:
             raise KeyboardInterrupt
 
     many = plan(Knob("pool", "none"), LearningRate(0.5))
     with pytest.raises(KeyboardInterrupt):
         run_plan(many, tmp_path, executor=pool, on_run=stop)
-    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").iterdir()}
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.json")}
     assert len(kept) == 2
     results = run_plan(many, tmp_path, executor=pool)
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
@@ -67,7 +67,7 @@ def test_an_interrupted_trial_keeps_what_was_done_and_goes_on(pool, plan, tmp_pa
 def test_a_torn_record_is_run_again(pool, plan, tmp_path):
     one = plan(seeds=(0,))
     first = run_plan(one, tmp_path, executor=pool)
-    (file,) = (tmp_path / "runs").iterdir()
+    (file,) = (tmp_path / "runs").glob("*.json")
     file.write_text(file.read_text()[:50])
     assert run_plan(one, tmp_path, executor=pool).keys() == first.keys()
     assert json.loads(file.read_text())["status"] == "done"
