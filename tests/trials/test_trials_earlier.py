@@ -108,4 +108,4 @@ def test_a_record_of_an_older_version_is_read(gone, pool, reference, tmp_path):
         file.write_text(json.dumps(record))
     after = trial(reference("recipes_tiny", "guilty"), arms, **options)
     assert after.comparisons == before.comparisons
-    assert all(gone not in json.loads(file.read_text()) for file in (tmp_path / "runs").glob("*.json"))  # none was run again
+    assert all(gone not in json.loads(file.read_text()) for file in (tmp_path / "runs").glob("*.json"))
