@@ -99,7 +99,7 @@ def test_a_folder_that_refuses_says_so(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("gone", ["state", "diverged", "acted"])
 def test_a_record_of_an_older_version_is_read(gone, pool, reference, tmp_path):
-    arms = [LearningRate(1.0), Knob("pool", "none")]
+    arms = [Knob("bias", False), Knob("pool", "none")]
     options = {"folder": tmp_path, "executor": pool, **FEW}
     before = trial(reference("recipes_tiny", "guilty"), arms, **options)
     for file in (tmp_path / "runs").glob("*.json"):
