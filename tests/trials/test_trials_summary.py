@@ -57,6 +57,7 @@ def test_nothing_that_helped_is_not_nothing_that_helps(tmp_path):
 def test_a_plain_trial_exonerates_nobody(tmp_path):
     found = trial_of(tmp_path, BETTER, SAME)
     everything = (printed(tmp_path) + report.to_html(report.build(tmp_path)) + str(found)).lower()
+    assert "no difference within the margin: same" in everything and found.conclusion.exonerated == ()
     assert "exonerated:" not in everything and "<b>exonerated</b>" not in everything
     assert '"no difference" holds arm by arm only' in found.conclusion.statement
 
