@@ -1,5 +1,7 @@
 """Loading a recipe and reading its knobs: what is right works, and each way to be wrong has its own message."""
 
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -9,8 +11,9 @@ import pytest
 
 from pitprop import PitpropError
 from pitprop.trials import Recipe, load_recipe
+from pitprop.trials.interventions import Replace, from_dict, to_dict
 from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
-from pitprop.trials.load import source_digest
+from pitprop.trials.sources import source_digest
 
 RECIPE = """
 from dataclasses import dataclass
@@ -58,6 +61,72 @@ def test_an_edited_file_is_loaded_anew_and_has_another_digest(tmp_path):
     write(tmp_path, knobs="rate: float = 0.5")
     assert load_recipe(f"{file}:recipe").knobs().rate == 0.5
     assert source_digest(f"{file}:recipe") != before
+
+
+FILES = {
+    "recipe.py": "import parts.conf\ndef build():\n    from library_of_a_user import deep\n",
+    "parts/conf.py": "WIDTH = 1\n",
+    "notes/a.txt": "",
+}
+LIBRARY = {"library_of_a_user/__init__.py": "", "library_of_a_user/a/deep.py": "import second_of_a_user\n",
+           "second_of_a_user.py": "", "not_imported_by_a_user.py": ""}  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    for folder, files in (("recipes", FILES), ("lib", LIBRARY)):
+        for name, text in files.items():
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.chdir(tmp_path / "recipes")
+    return tmp_path / "recipes"
+
+
+@pytest.mark.parametrize("reference", ["{}/recipe.py:r", "recipe:r"])
+@pytest.mark.parametrize(
+    ("edited", "counts"),
+    [
+        ("parts/conf.py", True),
+        ("../lib/library_of_a_user/a/deep.py", True),
+        ("../lib/library_of_a_user/by_name.py", True),
+        ("../lib/second_of_a_user.py", True),
+        ("../lib/not_imported_by_a_user.py", False),
+        ("notes/a.txt", False),
+        (".hidden/a.py", False),
+        ("runs/pyvenv.cfg", False),
+    ],
+)
+def test_what_the_recipe_imports_counts_wherever_it_lies(project, reference, edited, counts):
+    reference = reference.format(project)
+    before = source_digest(reference)
+    (project / edited).parent.mkdir(exist_ok=True)
+    (project / edited).write_text("# edited\n")
+    assert (source_digest(reference) != before) == counts
+    code = f"from pitprop.trials.sources import source_digest; print(source_digest({reference!r}))"
+    path = f"{project.parent / 'lib'}:{':'.join(sys.path)}"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True)
+    assert done.stdout.decode().strip() == source_digest(reference), done.stderr
+
+
+def test_the_digest_is_the_same_on_another_machine(project, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other") / "elsewhere"
+    shutil.copytree(project, other)
+    assert source_digest(f"{project}/recipe.py:r") == source_digest(f"{other}/recipe.py:r")
+
+
+def test_an_edited_factory_is_another_change(project):
+    (project / "factory.py").write_text("import parts.conf\ndef make(old): return old\n")
+    before = Replace("head", "factory.py:make")
+    assert before.remedy == f"{project}/factory.py:make" and Replace("head", "factory.py:make") == before
+    for edited in ("factory.py", "parts/conf.py"):
+        (project / edited).write_text("def make(old): return None\n")
+        after = Replace("head", "factory.py:make")
+        assert after.source != before.source
+        before = after
+    (project / "factory.py").unlink()
+    assert from_dict(to_dict(before)) == before, "an old plan is read as it was written"
+    assert Replace("head", "unit-rms").source == ""
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,9 @@ def _read(name: str, text: str) -> "list[Intervention]":
         if name in plain:
             return [plain[name](value) for value in text.split(",")]
         if name == "change":
-            return [known.from_dict(dict(json.loads(text)))]
+            change = dict(json.loads(text))
+            change.pop("source", None)  # of a factory as it was when the plan was written
+            return [known.from_dict(change)]
         if name == "shuffle_condition":
             return [known.ShuffleCondition(*text.split("=", 1))]
         if name in anywhere:

@@ -26,6 +26,6 @@ def command(
     parts = ["pitprop", verb, *map(str, named)]
     for name, value in (knobs or {}).items():
         parts += ["--knob", f"{name}={json.dumps(value) if isinstance(value, (list, tuple)) else value}"]
-    for suspect in suspects:
-        parts += ["--change", json.dumps(to_dict(suspect))]
+    for suspect in suspects:  # made again, it runs a factory as it is then: no digest of what it is now
+        parts += ["--change", json.dumps({k: v for k, v in to_dict(suspect).items() if k != "source"})]
     return parts + [part for name, value in options.items() if value is not None for part in (name, str(value))]

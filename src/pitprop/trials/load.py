@@ -76,22 +76,6 @@ def _checked(recipe: Any, reference: str) -> Recipe:
     return recipe
 
 
-def source_digest(reference: str) -> str:
-    """SHA-256 over the Python files beside the recipe, so that an edited recipe never meets old results.
-
-    All `*.py` of the folder count, not only the recipe's own file: what the recipe imports usually lies there.
-    """
-    place = reference.rpartition(":")[0]
-    if place.endswith(".py"):
-        folder = Path(place).resolve().parent
-    else:
-        folder = Path(_from_name(place).__file__ or ".").resolve().parent
-    total = hashlib.sha256()
-    for file in sorted(folder.glob("*.py")):
-        total.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()
-
-
 def _from_file(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():

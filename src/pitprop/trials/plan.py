@@ -34,7 +34,7 @@ class Plan:
     recipe: str
     """Reference of the recipe."""
     source: str
-    """Digest of the recipe's source folder and the versions of the packages that decide numbers."""
+    """Digest of the user's code that the recipe leads to and the versions of the packages that decide numbers."""
     knobs: Mapping[str, Any] = field(default_factory=dict)
     """Every knob of the control arm."""
     arms: tuple[Arm, ...]

@@ -25,9 +25,10 @@ from pitprop.trials import fork
 from pitprop.trials.executors.pulse import beat
 from pitprop.trials.interventions import Applied, Intervention, to_dict
 from pitprop.trials.knobs import make_knobs
-from pitprop.trials.load import load_recipe, source_digest
+from pitprop.trials.load import load_recipe
 from pitprop.trials.plan import content_hash
 from pitprop.trials.recipe import Recipe, read_guard
+from pitprop.trials.sources import source_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from pitprop.trials.interventions._targets import (
     optimizers_of,
 )
 from pitprop.trials.load import load_attribute
+from pitprop.trials.sources import source_digest
 
 INSERT: dict[str, Callable[[Callable, nn.Module], nn.Module]] = {
     "layer-scale": lambda remedy, old: _Behind(old, remedy(_width(old), init=1.0)),
@@ -38,8 +40,10 @@ class Replace:
         path: Dotted module path, wildcards allowed.
         remedy: Name of a remedy that fits any place (`layer-scale` behind the module with gain 1, `unit-rms` before it,
             `mean-pool`, `zero-init-projection`), or a reference `file.py:factory` or `package.module:factory`; a
-            factory takes the old module and returns the new one.
+            factory takes the old module and returns the new one. A file's path is made absolute.
         keep: Refuse the run unless the module says the same as before at insertion, up to rounding.
+        source: Digest of the factory's code, as it is on disk now unless given, so that an edited factory never meets
+            old results; empty for a named remedy.
 
     On the first batch after insertion the old module is called beside the new one, and the relative change of the
     output, |new - old| / |old|, is written into the run's record and beside the verdict: 0 where the function was kept.
@@ -50,6 +54,14 @@ class Replace:
     path: str
     remedy: str
     keep: bool = False
+    source: str = ""
+
+    def __post_init__(self):
+        place, colon, attribute = self.remedy.rpartition(":")
+        if place.endswith(".py"):
+            object.__setattr__(self, "remedy", f"{Path(place).resolve()}:{attribute}")
+        if colon and not self.source:
+            object.__setattr__(self, "source", source_digest(self.remedy))
 
     def describe(self) -> str:
         return f"{self.path} replaced by {self.remedy}" + (", its function kept at insertion" if self.keep else "")
