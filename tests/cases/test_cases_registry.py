@@ -1,7 +1,10 @@
 """The list of cases names what is there, and costs nothing to import."""
 
+import inspect
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 import pitprop.cases
 from pitprop._errors import PitpropError
 from pitprop.cases import CASES, by_name
+from pitprop.cli import main
 from pitprop.trials.load import load_attribute, load_recipe
 
 FOLDER = Path(pitprop.cases.__file__).parent
@@ -26,6 +30,22 @@ def test_its_references_lead_somewhere(case):
     assert callable(load_attribute(case.run))
     assert by_name(case.name) is case
     assert (FOLDER / case.name / "README.md").is_file()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_its_options_have_defaults_and_sentences(case, capsys):
+    assert case.options() is not None
+    assert main(["case", case.name, "--help"]) == 0
+    printed = capsys.readouterr().out
+    for field in fields(case.options):
+        assert f"--{field.name.replace('_', '-')}" in printed
+        source = inspect.getsource(case.options)
+        assert re.search(rf'{field.name}: .*\n    """', source), field.name
+
+
+def test_a_case_that_is_none_is_explained(capsys):
+    assert main(["case", "model_merge"]) == 2
+    assert 'Did you mean "model_merging"?' in capsys.readouterr().err
 
 
 def test_an_unknown_name_is_explained():

@@ -2,16 +2,16 @@
 
 import copy
 import re
+from dataclasses import replace
 
 import pytest
 
-from pitprop._errors import PitpropError
-from pitprop.cases.model_merging import claims, measurements
-from pitprop.cases.model_merging.claims import CLAIMS, README, generated, main
+from pitprop.cases._claims import generated, load_results, store
+from pitprop.cases.model_merging import measurements
+from pitprop.cases.model_merging.claims import CLAIMS, MERGING
 from pitprop.cases.model_merging.measurements import (
     attention_only_at_initialisation,
     gates_at_initialisation,
-    load_results,
 )
 from pitprop.cases.model_merging.prose import prose
 
@@ -22,7 +22,7 @@ MARKS = "\n".join(
 
 @pytest.fixture
 def results():
-    return copy.deepcopy(load_results())
+    return copy.deepcopy(load_results(MERGING))
 
 
 def verdict(name, results):
@@ -43,22 +43,11 @@ def test_the_stored_numbers_come_from_at_least_five_seeds(results):
     assert all(len(arm["output_spread"]["last"]) >= 5 for arm in results["arms"].values())
 
 
-def test_the_readme_is_the_stored_numbers_and_check_notices_when_it_is_not(tmp_path, monkeypatch, capsys):
-    assert main(["--check"]) == 0
-    changed = tmp_path / "README.md"
-    changed.write_text(re.sub("REFUTED", "CONFIRMED", README.read_text(), count=1))
-    monkeypatch.setattr(claims, "README", changed)
-    assert main(["--check"]) == 1
-    assert "run --write" in capsys.readouterr().out
-    assert main(["--write"]) == 0
-    assert changed.read_text() == README.read_text()
-
-
 def test_the_table_keeps_what_stands_around_it(results):
-    text = generated(f"before\n{MARKS}\nafter\n", results)
+    text = generated(f"before\n{MARKS}\nafter\n", MERGING, results)
     assert text.startswith("before\n") and text.endswith("after\n") and "stale" not in text
     assert text.count("| S4-C") == 16
-    assert generated(text, results) == text
+    assert generated(text, MERGING, results) == text
 
 
 def test_every_number_of_the_prose_follows_the_stored_ones(results):
@@ -66,7 +55,7 @@ def test_every_number_of_the_prose_follows_the_stored_ones(results):
         return re.findall(r"\d+ %|\d\.\d\d", text)
 
     before = numbers(prose(results))
-    assert before and before == numbers(README.read_text().split("end of prose")[0])
+    assert before and before == numbers((MERGING.folder / "README.md").read_text().split("end of prose")[0])
     for arm in results["arms"].values():
         for metric in measurements.METRICS:
             for when in ("first", "last"):
@@ -84,7 +73,8 @@ def test_a_claim_reads_measurements_where_it_says_so_and_nowhere_else(claim, res
             claim.judge(nothing)
     else:
         assert claim.judge(nothing) == claim.judge(results)
-        row = next(line for line in README.read_text().splitlines() if line.startswith(f"| {claim.name} "))
+        page = (MERGING.folder / "README.md").read_text().splitlines()
+        row = next(line for line in page if line.startswith(f"| {claim.name} "))
         assert f"| {claim.kind}: " in row
 
 
@@ -138,13 +128,9 @@ def test_the_untrained_measurements_can_be_made_again(results):
     assert all(values["entropy"][0] > 0.9 and values["entropy_sharp"][0] < 0.3 for values in gates.values())
 
 
-def test_missing_numbers_are_explained(tmp_path):
-    with pytest.raises(PitpropError, match=r"can't be read.*\n.*\nDo: run them: python -m pitprop"):
-        measurements.load_results(tmp_path / "none.json")
-
-
 @pytest.mark.slow
 def test_the_whole_way_from_runs_to_a_table(tmp_path):
     results = measurements.run_claims(tmp_path, seeds=2, steps=2)
-    measurements.store(results, tmp_path / "claims.json")
-    assert generated(MARKS, load_results(tmp_path / "claims.json")).count("| S4-C") == 16
+    store(results, tmp_path / "results" / "claims.json")
+    stored = load_results(replace(MERGING, folder=tmp_path))
+    assert generated(MARKS, MERGING, stored).count("| S4-C") == 16

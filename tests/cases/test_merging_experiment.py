@@ -1,15 +1,15 @@
 """The seed's experiment in miniature: its files, its arms, its monitor."""
 
 import json
-import math
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from pitprop.cases.model_merging import arms
-from pitprop.cases.model_merging.experiment import MOSTLY, RESULTS, Settings, plain, run_experiment
+from pitprop.cases.model_merging.experiment import MOSTLY, RESULTS, Settings, run_experiment
 from pitprop.cases.model_merging.monitor import AttentionEntropyMonitor, correct_reading, seed_reading
+from pitprop.cases.model_merging.options import Options
 from pitprop.cases.model_merging.pictures import FILES
 from pitprop.cases.model_merging.recipe import Knobs, Merging
 from pitprop.cases.model_merging.run import run
@@ -72,7 +72,7 @@ def test_progress_counts_every_run(small):
 
 
 def test_running_it_gives_rows_and_files_that_exist(tmp_path):
-    result = run(tmp_path / "new", settings=Settings(seeds=(0,), steps=1, recovery_steps=1, every=1, knobs=TINY))
+    result = run(tmp_path / "new", Options(seeds=1, steps=1))
     assert all(path.is_file() for path in result.files)
     assert {title for title, _ in result.rows} >= {"ungated", "recover: unit-rms", "reference: constant mean"}
 
@@ -110,7 +110,3 @@ def test_the_seeds_thresholds_call_uniform_healthy_and_the_correct_ones_do_not()
     assert [r.correct for r in readings] == ["uniform", "one-hot"]
     assert len(monitor.readings) == 2
     assert (seed_reading(0.3), correct_reading(0.87)) == ("warning", "selective")
-
-
-def test_undefined_becomes_null():
-    assert plain({"a": (math.nan, 1.0, 2), "b": "x"}) == {"a": [None, 1.0, 2], "b": "x"}

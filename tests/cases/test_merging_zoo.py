@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from pitprop._errors import PitpropError
+from pitprop.cases._digits import digits
 from pitprop.cases.model_merging import cnn, zoo
-from pitprop.cases.model_merging.digits import digits
 
 
 def reference(weights: torch.Tensor) -> nn.Module:

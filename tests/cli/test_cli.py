@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pitprop.cases import CASES
 from pitprop.cli import app, main
 from pitprop.cli._say import progress_bar
 from pitprop.records import RUN, RunInfo
@@ -241,7 +242,7 @@ CHANGES = (
 )
 OPTIONS = {
     "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",
-    "case": "--claims --diagnose --json --out NAME",
+    "case model_merging": "* --claims --diagnose --json --out --seeds --steps",
     "check": "--allow --fail-on --format --json --knob --seed RECIPE",
     "detect": "--allow --fail-on --format --json --rule RUN",
     "diagnose": f"--json --knob --on --out --screen-seeds --seeds --timeout-s --workers RECIPE {CHANGES}",
@@ -262,6 +263,7 @@ def test_the_options_are_frozen():
     for name in app:
         if name.startswith("-"):
             continue
-        names = {a.name for a in app[name].assemble_argument_collection()}
-        seen[name] = " ".join(sorted(names))
+        verbs = {f"{name} {case.name}": app[name][case.name] for case in CASES} if name == "case" else {name: app[name]}
+        for verb, command in verbs.items():
+            seen[verb] = " ".join(sorted({a.name for a in command.assemble_argument_collection()}))
     assert seen == {name: " ".join(sorted(options.split())) for name, options in OPTIONS.items()}

@@ -6,6 +6,7 @@ This file imports no framework: what a case needs is named by a string until it 
 from dataclasses import dataclass
 
 from pitprop._errors import PitpropError, nearest
+from pitprop.cases.model_merging.options import Options as MergingOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,9 @@ class Case:
     recipe: str
     """Reference `package.module:attribute` of its recipe, for `diagnose`."""
     run: str
-    """Reference of `run(folder, *, claims, progress) -> CaseResult`, for `pitprop case`."""
+    """Reference of `run(folder, options, *, claims, progress) -> CaseResult`, for `pitprop case`."""
+    options: type
+    """Frozen dataclass of what may be chosen on the command line; every field has a default and a sentence."""
 
 
 CASES: tuple[Case, ...] = (
@@ -28,6 +31,7 @@ CASES: tuple[Case, ...] = (
         title="a transformer that merges two CNNs gives the same CNN whatever goes in (seed 4)",
         recipe="pitprop.cases.model_merging.recipe:recipe",
         run="pitprop.cases.model_merging.run:run",
+        options=MergingOptions,
     ),
 )
 

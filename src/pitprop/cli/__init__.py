@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from pitprop._errors import USAGE, PitpropError
-from pitprop.cli import bisect, catalogue, diagnose, models, rescue, traces, trial  # noqa: F401 (register verbs)
+from pitprop.cli import bisect, case, catalogue, check, diagnose, rescue, traces, trial  # noqa: F401 (register verbs)
 from pitprop.cli._app import INTERRUPTED, app
 from pitprop.cli._say import escape, print_json
 
@@ -31,14 +31,18 @@ RESUMABLE = ("bisect", "diagnose", "rescue", "trial")
 """Verbs that keep what an interrupt leaves."""
 
 EXTRAS = {
+    "diffusers": "paper",
     "jinja2": "report",
     "markdown_it": "report",
     "markupsafe": "report",
     "matplotlib": "cases",
+    "platformdirs": "cases",
     "pyarrow": "parquet",
     "safetensors": "torch",
+    "skimage": "cases",
     "sklearn": "cases",
     "torch": "torch",
+    "transformers": "paper",
 }
 """Module -> the extra that brings it."""
 

@@ -1,47 +1,19 @@
 """The sixteen claims of seed 4, each with what settles it and its verdict.
 
-    python -m pitprop.cases.model_merging.claims --run      measure anew (5 seeds) and store the numbers
-    python -m pitprop.cases.model_merging.claims --write    write prose and table into README.md from the stored numbers
-    python -m pitprop.cases.model_merging.claims --check    fail when README.md says anything else
-
-A claim says whether a measurement settles it, or arithmetic, or a definition: for the last two, no stored number can
-change the verdict. Verdicts: CONFIRMED, REFUTED, HALF (true in part), OPEN (the numbers don't settle it), VACUOUS (what
-it speaks of never happened, so it isn't tested).
+python -m pitprop.cases.model_merging.claims --run      measure anew (5 seeds) and store the numbers
+python -m pitprop.cases.model_merging.claims --write    write prose and table into README.md from the stored numbers
+python -m pitprop.cases.model_merging.claims --check    fail when README.md says anything else
 """
 
-import argparse
 import sys
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Kind, Results, main
 from pitprop.cases.model_merging import judges
-from pitprop.cases.model_merging.judges import Judgement, Results
-from pitprop.cases.model_merging.measurements import STORED, load_results, run_claims, store
+from pitprop.cases.model_merging.measurements import run_claims
 from pitprop.cases.model_merging.prose import prose
 from pitprop.cases.model_merging.recipe import recipe
-
-Kind = Literal["measurement", "arithmetic", "definition"]
-
-README = Path(__file__).with_name("README.md")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """One testable sentence of the seed."""
-
-    name: str
-    statement: str
-    """What the seed says, in short."""
-    settled_by: str
-    """What decides."""
-    kind: Kind
-    """Whether what decides is a measurement; arithmetic and definitions hold whatever was measured."""
-    before: str
-    """Verdict of the science note, before this system was built."""
-    judge: Callable[[Results], Judgement]
 
 
 def _claim(
@@ -120,83 +92,27 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
-def table(results: Results) -> str:
-    """The verdict table as Markdown, a function of the stored numbers alone."""
+def header(results: Results) -> str:
+    """What was run."""
     provenance = results["provenance"]
     seeds, steps = len(provenance["settings"]["seeds"]), provenance["settings"]["steps"]
-    lines = [
+    return (
         f"{seeds} seeds, {steps} steps; means with 95 % intervals over the seeds; effects are paired differences of "
-        f"output spread, margin {recipe.margin:g}; "
-        f"torch {provenance['torch']}.",
-        "",
-        "| claim | the seed says | settled by | verdict | numbers |",
-        "|---|---|---|---|---|",
-    ]
-    for claim in CLAIMS:
-        judged = claim.judge(results)
-        differs = "" if judged.verdict == claim.before else f" (science note: {claim.before})"
-        by = claim.settled_by if claim.kind == "measurement" else f"{claim.kind}: {claim.settled_by}"
-        lines.append(f"| {claim.name} | {claim.statement} | {by} | {judged.verdict}{differs} | {judged.evidence} |")
-    return "\n".join(lines)
-
-
-def generated(readme: str, results: Results) -> str:
-    """`readme` with the parts between the marks replaced by what the stored numbers say."""
-    for name, write in (("prose", prose), ("claims", table)):
-        begin, end = f"<!-- {name}: generated, see claims.py -->", f"<!-- end of {name} -->"
-        if begin in readme and end in readme:
-            head, _, rest = readme.partition(begin)
-            readme = f"{head}{begin}\n{write(results)}\n{end}{rest.partition(end)[2]}"
-    return readme
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pitprop.cases.model_merging.claims", description="The claims of seed 4, judged."
+        f"output spread, margin {recipe.margin:g}; torch {provenance['torch']}."
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", action="store_true", help="measure anew and store the numbers")
-    what.add_argument("--write", action="store_true", help="write prose and table into README.md")
-    what.add_argument("--check", action="store_true", help="exit 1 when README.md differs from the stored numbers")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=recipe.steps)
-    options = parser.parse_args(arguments)
-    if options.run:
-        import torch
 
-        torch.set_num_threads(1)
-        command = (
-            "python",
-            "-m",
-            "pitprop.cases.model_merging.claims",
-            "--run",
-            "--seeds",
-            str(options.seeds),
-            "--steps",
-            str(options.steps),
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            store(
-                run_claims(
-                    Path(folder),
-                    seeds=options.seeds,
-                    steps=options.steps,
-                    progress=lambda now: print(f"{now.done}/{now.total} {now.stage}", file=sys.stderr),
-                    command=command,
-                )
-            )
-        print(f"stored in {STORED}; now --write")
-        return 0
-    readme = README.read_text()
-    wanted = generated(readme, load_results())
-    if options.write:
-        README.write_text(wanted)
-        return 0
-    if wanted != readme:
-        print("README.md differs from the stored numbers; run --write")
-        return 1
-    return 0
 
+MERGING = ClaimsOf(
+    case="model_merging",
+    folder=Path(__file__).parent,
+    claims=CLAIMS,
+    measure=lambda folder, seeds, progress: run_claims(folder, seeds=seeds or 5, progress=progress),
+    header=header,
+    prose=prose,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    import torch
+
+    torch.set_num_threads(1)
+    sys.exit(main(MERGING))

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pitprop.cases._digits import digits
 from pitprop.cases.model_merging import cnn
-from pitprop.cases.model_merging.digits import digits
 from pitprop.cases.model_merging.layers import Attention
 from pitprop.cases.model_merging.zoo import load, pairs
 from pitprop.indicators import (

@@ -5,15 +5,14 @@ intervals.
 """
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pitprop.cases._claims import plain
 from pitprop.cases.model_merging.arms import CONTROL_ARMS, RECOVERIES, SEED_ARMS, State
 from pitprop.cases.model_merging.evaluation import references
 from pitprop.cases.model_merging.monitor import AttentionEntropyMonitor
@@ -157,14 +156,3 @@ def final(by_seed: dict[str, Any], metric: str) -> list[float]:
 
 def _copy(model: nn.Module) -> State:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def plain(value: Any) -> Any:
-    """JSON values: undefined numbers become null, floats keep six digits."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value

@@ -1,10 +1,10 @@
 """How each claim is judged: a function of the stored numbers that returns a verdict and the numbers it rests on."""
 
 import math
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from pitprop.cases._claims import Judgement, Results
 from pitprop.cases.model_merging import model
 from pitprop.cases.model_merging.arms import CLIP
 from pitprop.cases.model_merging.experiment import MOSTLY
@@ -23,16 +23,6 @@ SPIKE, VANISHED = 1.5, 0.01
 SAME_TOKENS, DIFFERENT_TOKENS = 0.99, 0.9
 """Token cosine over which tokens count as one, and under which they don't. Conventions."""
 GATES = ("pooled gate", "elementwise gate", "headwise gate")
-
-Word = Literal["CONFIRMED", "REFUTED", "HALF", "OPEN", "VACUOUS"]
-Results = dict[str, Any]
-
-
-class Judgement(NamedTuple):
-    """A verdict with the numbers it rests on."""
-
-    verdict: Word
-    evidence: str
 
 
 def last(results: Results, arm: str, metric: str, when: str = "last") -> np.ndarray:

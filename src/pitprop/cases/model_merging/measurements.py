@@ -1,11 +1,8 @@
 """What the claims are judged on: the experiment's numbers, condensed, and a few that need no training.
 
-`run_claims` writes `results/claims.json`, which is committed; verdicts and the README's table are functions of that
-file.
+What `run_claims` returns is committed as `results/claims.json`; verdicts and the README's table are functions of it.
 """
 
-import json
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +10,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from pitprop._errors import PitpropError
+from pitprop.cases._claims import provenance
 from pitprop.cases.model_merging.evaluation import held_out
-from pitprop.cases.model_merging.experiment import Settings, plain, run_experiment
+from pitprop.cases.model_merging.experiment import Settings, run_experiment
 from pitprop.cases.model_merging.layers import Attention, Gate, Layer, sinusoid
 from pitprop.cases.model_merging.model import NUM_TOKENS, EmbedderNeuronGroup
 from pitprop.cases.model_merging.zoo import metadata
 from pitprop.indicators import attention_entropy_qk, output_uniqueness, token_cosine
 from pitprop.trials.progress import OnProgress
 
-STORED = Path(__file__).parent / "results" / "claims.json"
 METRICS = (
     "output_spread",
     "output_uniqueness",
@@ -36,9 +32,7 @@ EARLY = 20
 """Steps in which a spike of the gradient is looked for."""
 
 
-def run_claims(
-    folder: Path, *, seeds: int = 5, steps: int = 100, progress: OnProgress | None = None, command: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def run_claims(folder: Path, *, seeds: int = 5, steps: int = 100, progress: OnProgress | None = None) -> dict[str, Any]:
     """Runs the experiment with all control arms and condenses it to what the claims need.
 
     Args:
@@ -46,11 +40,10 @@ def run_claims(
         seeds: Number of seeds, 0 to `seeds - 1`.
         steps: Steps of each run.
         progress: Told before and after each run.
-        command: Recorded as the command that made the numbers.
     """
     settings = Settings(seeds=tuple(range(seeds)), steps=steps, recovery_steps=steps, controls=True)
     results = run_experiment(folder, settings, progress)
-    return condense(results, command)
+    return condense(results, ("python", "-m", "pitprop.cases.model_merging.claims", "--run", "--seeds", str(seeds)))
 
 
 def condense(results: dict[str, Any], command: tuple[str, ...]) -> dict[str, Any]:
@@ -59,38 +52,13 @@ def condense(results: dict[str, Any], command: tuple[str, ...]) -> dict[str, Any
     """
     seeds = results["settings"]["seeds"]
     return {
-        "provenance": {
-            "command": list(command),
-            "settings": results["settings"],
-            "zoo": metadata(),
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-        },
+        "provenance": {**provenance(command, **results["settings"]), "zoo": metadata()},
         "references": results["references"],
         "arms": {name: _arm(by_seed) for name, by_seed in results["arms"].items()},
         "comparisons": results["comparisons"],
         "attention_only": attention_only_at_initialisation(seeds),
         "gates": gates_at_initialisation(seeds),
     }
-
-
-def load_results(path: Path = STORED) -> dict[str, Any]:
-    """The stored numbers; raises `PitpropError` where there are none."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise PitpropError(
-            f"{path} can't be read: {error}",
-            means="the claims of model_merging can't be judged without their measurements.",
-            do="run them: python -m pitprop.cases.model_merging.claims --run",
-        ) from error
-
-
-def store(results: dict[str, Any], path: Path = STORED) -> None:
-    """Writes the numbers; undefined ones become null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plain(results), indent=1, allow_nan=False) + "\n")
 
 
 def _arm(by_seed: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from pitprop.cases.model_merging.judges import Results
+from pitprop.cases._claims import Results
 
 TEXT = """
 * **The neck saturates.** 50 normalised tokens are summed, projected and squashed by tanh: {saturated_first} % of the

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from pitprop.cases._digits import digits
 from pitprop.cases.model_merging import cnn
-from pitprop.cases.model_merging.digits import digits
 from pitprop.cases.model_merging.evaluation import evaluate, references
 from pitprop.cases.model_merging.layers import AttentionKind, Gate
 from pitprop.cases.model_merging.model import Bottleneck, TransformerAE

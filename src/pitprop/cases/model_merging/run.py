@@ -2,46 +2,32 @@
 claim.
 """
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
-from pitprop.cases.model_merging.claims import CLAIMS, table
-from pitprop.cases.model_merging.experiment import RESULTS, Settings, final, plain, run_experiment
+from pitprop.cases._claims import write_up
+from pitprop.cases._result import CaseResult
+from pitprop.cases.model_merging.claims import MERGING
+from pitprop.cases.model_merging.experiment import RESULTS, Settings, final, run_experiment
 from pitprop.cases.model_merging.measurements import condense
+from pitprop.cases.model_merging.options import Options
 from pitprop.cases.model_merging.pictures import FILES
 from pitprop.trials.progress import OnProgress
 
 SEEDS, CLAIM_SEEDS = 2, 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseResult:
-    """What the command line prints of a case."""
-
-    title: str
-    rows: tuple[tuple[str, str], ...]
-    """What was measured, and the value, in the order to print them."""
-    files: tuple[Path, ...]
-    """What was written."""
-
-
-def run(
-    folder: Path, *, claims: bool = False, progress: OnProgress | None = None, settings: Settings | None = None
-) -> CaseResult:
+def run(folder: Path, options: Options, *, claims: bool = False, progress: OnProgress | None = None) -> CaseResult:
     """Runs the experiment into `folder`.
 
     Args:
         folder: Made where it doesn't exist; files of the same names are replaced.
-        claims: Also run the control arms, on 5 seeds, and judge every claim from this run's own numbers (`claims.json`,
+        options: Size; by default 2 seeds, or 5 with `claims`.
+        claims: Also run the control arms and judge every claim from this run's own numbers (`claims.json`,
             `claims.md`).
         progress: Told before and after each run.
-        settings: Size; by default 2 seeds, or 5 with controls for the claims.
     """
-    if settings is None:
-        settings = (
-            Settings(seeds=tuple(range(CLAIM_SEEDS)), controls=True) if claims else Settings(seeds=tuple(range(SEEDS)))
-        )
+    seeds = options.seeds or (CLAIM_SEEDS if claims else SEEDS)
+    settings = Settings(seeds=tuple(range(seeds)), steps=options.steps, recovery_steps=options.steps, controls=claims)
     results = run_experiment(folder, settings, progress)
     rows = [(name, _line(by_seed)) for name, by_seed in results["arms"].items()]
     rows += [
@@ -51,11 +37,9 @@ def run(
     files = [folder / RESULTS, *(folder / name for name in FILES)]
     files += [folder / f"collapsed_seed{seed}.safetensors" for seed in settings.seeds]
     if claims:
-        condensed = condense(results, ("pitprop", "case", "model_merging", "--claims"))
-        (folder / "claims.json").write_text(json.dumps(plain(condensed), indent=1, allow_nan=False) + "\n")
-        (folder / "claims.md").write_text(table(plain(condensed)) + "\n")
-        files += [folder / "claims.json", folder / "claims.md"]
-        rows += [(f"{claim.name} {claim.statement}", claim.judge(plain(condensed)).verdict) for claim in CLAIMS]
+        condensed = condense(results, ("pitprop", "case", "model_merging", "--claims", "--seeds", str(seeds)))
+        judged, written = write_up(MERGING, condensed, folder)
+        rows, files = rows + judged, files + written
     return CaseResult(title="model_merging: what the merged CNNs do", rows=tuple(rows), files=tuple(files))
 
 

@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from pitprop._errors import PitpropError
+from pitprop.cases._digits import digits
 from pitprop.cases.model_merging import cnn
-from pitprop.cases.model_merging.digits import digits
 
 PATH = Path(__file__).with_name("zoo.safetensors")
 NUM_CLASSES = 8

@@ -1,0 +1,62 @@
+"""What all cases share of their claims: every README is its stored numbers, and strict JSON holds them."""
+
+import json
+import math
+import re
+import shutil
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pitprop._errors import PitpropError
+from pitprop.cases import CASES
+from pitprop.cases._claims import ClaimsOf, load_results, main, plain, store, write_up
+
+
+def claims_of(name: str) -> ClaimsOf:
+    module = import_module(f"pitprop.cases.{name}.claims")
+    (found,) = (value for value in vars(module).values() if isinstance(value, ClaimsOf))
+    return found
+
+
+@pytest.fixture(params=[case.name for case in CASES])
+def of(request):
+    return claims_of(request.param)
+
+
+def test_the_readme_is_the_stored_numbers_and_check_notices_when_it_is_not(of, tmp_path, capsys):
+    assert main(of, ["--check"]) == 0
+    moved = replace(of, folder=tmp_path)
+    store(load_results(of), moved.stored)
+    page = Path(shutil.copy(of.folder / "README.md", tmp_path))
+    right = page.read_text()
+    page.write_text(re.sub("REFUTED", "CONFIRMED", right, count=1))
+    assert main(moved, ["--check"]) == 1
+    assert "run --write" in capsys.readouterr().out
+    assert main(moved, ["--write"]) == 0 and page.read_text() == right
+
+
+def test_every_claim_has_a_verdict_and_numbers(of):
+    results = load_results(of)
+    assert len({claim.name for claim in of.claims}) == len(of.claims)
+    for claim in of.claims:
+        assert claim.judge(results).evidence, claim.name
+
+
+def test_a_run_of_its_own_is_judged_by_its_own_numbers(of, tmp_path):
+    rows, files = write_up(of, load_results(of), tmp_path)
+    assert len(rows) == len(of.claims) and all(path.is_file() for path in files)
+
+
+def test_missing_numbers_are_explained(tmp_path):
+    of = replace(claims_of("model_merging"), folder=tmp_path)
+    with pytest.raises(PitpropError, match=r"can't be read.*\n.*\nDo: run them: python -m pitprop"):
+        load_results(of)
+
+
+def test_undefined_numbers_become_null():
+    found = plain({"a": (math.nan, 1.0, 2), "b": "x", "c": np.float32(0.5), "d": np.array([1, 2]), "e": True})
+    assert json.dumps(found, allow_nan=False) == '{"a": [null, 1.0, 2], "b": "x", "c": 0.5, "d": [1, 2], "e": true}'
