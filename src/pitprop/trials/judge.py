@@ -8,14 +8,18 @@ import numpy as np
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison
-from pitprop.trials.comparison import compare, holm_confidences, survival
+from pitprop.trials.comparison import compare, holm_confidences
 from pitprop.trials.execute import RUN_IT, Results, metric_of
 from pitprop.trials.interventions._insertion import insertion_text
 from pitprop.trials.looks import ALPHA, share
 from pitprop.trials.plan import CONTROL, Arm, Plan
+from pitprop.trials.survival import survival
 
 SPENT = 0.005
-"""Chance of stopping any arm that is not worse, in a trial that stops early; the intervals at the end have the rest."""
+"""Chance of stopping any arm that is not worse, in a trial that stops early; the intervals at the end have the rest.
+
+Half of it is for arms whose metric is worse, half for arms whose runs die.
+"""
 
 
 def judge(
@@ -57,11 +61,12 @@ def judge(
 
 
 def judge_stopped(plan: Plan, arm: Arm, seeds: Sequence[int], results: Results) -> Comparison:
-    """Compare `arm` with the control, were it stopped after `seeds`: by a confidence sequence at Bonferroni's level.
+    """Compare `arm` with the control, were it stopped after `seeds`, at Bonferroni's level.
 
-    An arm is stopped on one of the sequence's two sides only, so half of the sequence's error is spent.
+    An arm is stopped on one of the confidence sequence's two sides only, so half of the sequence's error is spent; the
+    other half is spent by the runs that die (`Survival.shows`).
     """
-    confidence = 1 - 2 * SPENT / len(plan.arms)
+    confidence = 1 - SPENT / len(plan.arms)
     return _compared(plan, arm, seeds, results, confidence=confidence, stopped_of=len(plan.seeds))
 
 

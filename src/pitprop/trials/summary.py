@@ -15,6 +15,7 @@ from pitprop.trials.guards import Guard
 from pitprop.trials.judge import gain
 from pitprop.trials.looks import ALPHA, share
 from pitprop.trials.plan import Plan
+from pitprop.trials.survival import survival
 
 
 def summarise(
@@ -68,7 +69,8 @@ def summarise(
     if len(comparisons) > 1 and any(c.verdict == "no difference within margin" for c in comparisons):
         said.append('Holm\'s levels hold together for "better" and "worse"; "no difference" holds arm by arm only.')
     harm = [
-        f"{g.metric} of {g.arm} by {show(g.effect, sign=True)} {span(g.low, g.high)}"
+        f"{g.metric} of {g.arm} "
+        + (f"by {show(g.effect, sign=True)} {span(g.low, g.high)}" if g.moved else f"({_lives(g)})")
         for g in guards
         if g.verdict == "worse"
     ]
@@ -92,6 +94,10 @@ def _by_verdict(better: Sequence[Comparison], comparisons: Sequence[Comparison])
         "Inconclusive": [c for c in comparisons if c.verdict == "inconclusive"],
     }
     return [f"{word}: {'; '.join(f'{c.arm}, {_effect(c)}' for c in group)}." for word, group in groups.items() if group]
+
+
+def _lives(c: Comparison | Guard) -> str:
+    return survival(c.control, c.treated).words
 
 
 def _next(plan: Plan, comparisons: Sequence[Comparison]) -> str:
