@@ -64,8 +64,10 @@ def summarise(
         said += _by_verdict(better[1:], comparisons)
     else:
         real = [c for c in effects if c.verdict in ("better", "worse")]
-        listed = "; ".join(f"{c.changes} {show(c.effect, sign=True)}" for c in real) or "none"
-        said += [design.describe(), f"Effects that are not 0 (the table has their intervals): {listed}."]
+        listed = "; ".join(
+            f"{c.changes} {_lives(c) if math.isnan(c.effect) else show(c.effect, sign=True)}" for c in real
+        )
+        said += [design.describe(), f"Effects that are not 0 (the table has their intervals): {listed or 'none'}."]
     if len(comparisons) > 1 and any(c.verdict == "no difference within margin" for c in comparisons):
         said.append('Holm\'s levels hold together for "better" and "worse"; "no difference" holds arm by arm only.')
     harm = [
@@ -105,10 +107,13 @@ def _next(plan: Plan, comparisons: Sequence[Comparison]) -> str:
     if not still_open:
         return ""
     settled = [f"{c.arm} (about {c.further_seeds} more)" for c in still_open if c.further_seeds is not None]
-    never = [c.arm for c in still_open if c.further_seeds is None]
+    never = [c.arm for c in still_open if c.further_seeds is None and not math.isnan(c.effect)]
+    undefined = [c.arm for c in still_open if c.further_seeds is None and math.isnan(c.effect)]
     parts = [f"Further seeds would settle: {', '.join(settled)}."] if settled else []
-    if never:
-        parts.append(f"Not settled by 1000 seeds, or too few runs to tell: {', '.join(never)}.")
+    parts += [f"Not settled by 1000 seeds, were they like these: {', '.join(never)}."] if never else []
+    if undefined:
+        what = ", ".join(undefined)
+        parts.append(f"Undefined, for fewer than two seeds have a number on both sides: {what}; see the failed runs.")
     return f"{' '.join(parts)} Runs that are there already are kept, and more seeds are look {plan.look + 1} at them."
 
 
