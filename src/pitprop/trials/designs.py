@@ -172,9 +172,10 @@ def effects(
     Aliased effects are one, and each is named.
 
     A mean over runs of which one has no finite number at a seed is NaN there, and survival is judged as anywhere.
-    Where a change kills runs at more than half of the seeds that would undo every other effect too. So it is set aside:
-    the effects of the others are those of the runs without it (with it, where runs die that lack it), and say so. Its
-    own is one of survival; its interactions are undefined, and say why.
+    Where runs die at more than half of the seeds that would undo all effects. So the change that most deaths go along
+    with is set aside: the effects of the others are those of the runs without it (with it, where runs die that lack
+    it), and say so. Its own is one of survival; its interactions are undefined where runs die on both sides, and say
+    that.
 
     Args:
         design: The design.
