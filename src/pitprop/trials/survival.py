@@ -8,6 +8,7 @@ may be another one at every seed, and the death of one is no reason for the othe
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -70,7 +71,7 @@ class Survival:
         """
         return LOST**self.lost * SAVED**self.saved * SAME ** (self.seeds - self.lost - self.saved)
 
-    def shows(self, confidence: float, *, stopped: bool = False) -> Verdict | None:
+    def shows(self, confidence: float, *, stopped: bool = False) -> Literal["better", "worse"] | None:
         """What survival shows by itself, beside an interval of `confidence`; None where it shows nothing.
 
         Args:
