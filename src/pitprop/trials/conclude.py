@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pitprop.records import RUN, Comparison, Finding
-from pitprop.trials.comparison import survival
 from pitprop.trials.guards import Guard
 from pitprop.trials.interventions import Knob
 from pitprop.trials.judge import finite_differences, gain, rank, saved
 from pitprop.trials.plan import Arm, Plan
+from pitprop.trials.survival import survival
 from pitprop.trials.symptoms import symptoms
 
 
@@ -196,18 +196,25 @@ def _measured(c: Comparison, diverged: int | None) -> str:
 
 
 def _beside(guards: Sequence[Guard]) -> str:
-    """The side effects whose intervals exclude 0: at most three, the largest in relation to the control first."""
+    """The side effects that are sure: numbers that are lost or saved, and at most three intervals that exclude 0.
+
+    Those are the largest in relation to the control, the largest first.
+    """
 
     def relative(g: Guard) -> float:
         control = abs(finite_mean(g.control))
         return abs(g.effect) / control if control else math.inf
 
-    sure = sorted((g for g in guards if g.low > 0 or g.high < 0), key=relative, reverse=True)[:3]
+    sure = sorted((g for g in guards if g.moved), key=relative, reverse=True)[:3]
     parts = [f"by {g.effect:+.3g} ({g.low:+.3g} to {g.high:+.3g})" for g in sure]
     told = ", ".join(
         f"{g.metric} {'changes ' * (not i)}{part}" for i, (g, part) in enumerate(zip(sure, parts, strict=True))
     )
-    return f" Beside it, {told} (95 % intervals, all together)." if told else ""
+    died = [g for g in guards if not g.moved and g.verdict in ("better", "worse")]
+    lives = "; ".join(f"{g.metric} is {survival(g.control, g.treated).words}" for g in died)
+    return (f" Beside it, {told} (95 % intervals, all together)." if told else "") + (
+        f" Beside it, {lives}." if lives else ""
+    )
 
 
 def _list(what: str, comparisons: Sequence[Comparison]) -> str:
@@ -234,8 +241,7 @@ def failure_text(failing: Sequence[Finding]) -> str:
 def effect_text(c: Comparison) -> str:
     """Runs saved, where it saves any, else the effect with its interval."""
     if saved(c) > 0:
-        alive = survival(c.control, c.treated)
-        return f"finite at {alive.treated} of {alive.seeds} seeds, the control at {alive.control}"
+        return survival(c.control, c.treated).words
     return difference(c)
 
 
@@ -243,6 +249,8 @@ def difference(c: Comparison) -> str:
     """The effect with its interval."""
     if math.isnan(c.effect):
         return "no effect could be measured"
+    if math.isnan(c.low):
+        return f"{c.effect:+.3g} (interval undefined)"
     return f"{c.effect:+.3g} ({100 * c.confidence:.3g} % interval {c.low:+.3g} to {c.high:+.3g})"
 
 
