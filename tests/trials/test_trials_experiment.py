@@ -250,7 +250,7 @@ def test_an_inconclusive_verdict_names_the_further_seeds():
     assert c.verdict == "inconclusive" and more is not None and more > 3
     plan = Plan(recipe="r", source="", arms=(), seeds=(0, 1, 2), metric="m", horizon=5)
     said = summarise(plan, [c], (), None)
-    assert f"a (about {more} more)" in said.next and "Inconclusive: a" in said.statement
+    assert f"Further seeds may settle: a (about {more} more)." in said.next and "Inconclusive: a" in said.statement
     assert said.remedy is None and "None of 1 arm is shown to make m better" in said.statement
     assert f"about {more} more seeds" in Cell(report.to_cell("", {"single": [c]})).text
     hopeless = comparison([1.0, -1.0])

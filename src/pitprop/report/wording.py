@@ -41,12 +41,12 @@ def effect_words(c: Comparison) -> str:
 
 
 def verdict_words(c: Comparison, *, short: bool = False) -> str:
-    """The verdict, with the seeds after which it stopped or the further ones that would settle it."""
+    """The verdict, with the seeds after which it stopped or the further ones that may settle it."""
     words = c.verdict.removesuffix(" within margin") if short else c.verdict
     if c.stopped_of is not None and not short:
         return f"{words}, stopped after {len(c.seeds)} of {c.stopped_of} seeds"
     if c.further_seeds is not None:
-        return f"{words}, +{c.further_seeds}" if short else f"{words}, about {c.further_seeds} more seeds to settle"
+        return f"{words}, +{c.further_seeds}" if short else f"{words}, about {c.further_seeds} more seeds may settle it"
     return words
 
 

@@ -100,7 +100,7 @@ def _next(plan: Plan, comparisons: Sequence[Comparison]) -> str:
         return ""
     settled = [f"{c.arm} (about {c.further_seeds} more)" for c in still_open if c.further_seeds is not None]
     never = [c.arm for c in still_open if c.further_seeds is None]
-    parts = [f"Further seeds would settle: {', '.join(settled)}."] if settled else []
+    parts = [f"Further seeds may settle: {', '.join(settled)}."] if settled else []
     if never:
         parts.append(f"Not settled by 1000 seeds, or too few runs to tell: {', '.join(never)}.")
     return f"{' '.join(parts)} Runs that are there already are kept, and more seeds are look {plan.look + 1} at them."
