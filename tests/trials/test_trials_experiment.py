@@ -291,7 +291,8 @@ def test_guards_are_planned_and_shown_and_harm_is_pointed_out(stopped):
     harmed, other = stopped.guards
     assert (harmed.arm, harmed.metric, harmed.verdict) == ("pool=batch", "loss", "worse")
     assert len(harmed.seeds) < len(other.seeds) == 8 and harmed.confidence == pytest.approx(1 - 0.04 / 2)
-    assert "Beside it gets worse: loss of pool=batch by +" in stopped.conclusion.statement
+    assert "Beside it gets worse: loss by +" in stopped.conclusion.statement
+    assert "] with pool=batch." in stopped.conclusion.statement
     assert "beside it" in str(stopped) and "loss" in str(stopped)
     content = json.loads((stopped.folder / "trial.json").read_text())
     assert [g["verdict"] for g in content["guards"]] == [g.verdict for g in stopped.guards]

@@ -68,7 +68,7 @@ def summarise(
     if len(comparisons) > 1 and any(c.verdict == "no difference within margin" for c in comparisons):
         said.append('Holm\'s levels hold together for "better" and "worse"; "no difference" holds arm by arm only.')
     harm = [
-        f"{g.metric} of {g.arm} by {show(g.effect, sign=True)} {span(g.low, g.high)}"
+        f"{g.metric} by {show(g.effect, sign=True)} {span(g.low, g.high)} with {g.arm}"
         for g in guards
         if g.verdict == "worse"
     ]
