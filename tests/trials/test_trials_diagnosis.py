@@ -302,7 +302,7 @@ def test_a_winner_that_is_not_confirmed_is_not_named():
     assert conclusion.cause is None and conclusion.exonerated == ("three",)
     assert "On fresh seeds, one: +0.2" in conclusion.statement
     assert "Not the cause by itself: three (3 seeds)." in conclusion.statement
-    assert "Further seeds would settle: one (about 7)." in conclusion.next
+    assert "Further seeds may settle: one (about 7)." in conclusion.next
 
 
 def test_what_was_worse_or_did_nothing_is_not_exonerated():
@@ -332,7 +332,7 @@ def test_what_else_a_remedy_changes_is_told_largest_first():
     conclusion = conclude(PLAN, confirm, confirm, FAILING, FAILING, {"two": []}, guards=guards)
     assert (
         "no longer shows the failure (1 seed). Beside it, mse changes by +0.5 (+0.4 to +0.6), accuracy by -0.2 "
-        "(-0.3 to -0.1), small by +0.01 (+0.005 to +0.015) (95 % intervals, all together)."
+        "(-0.3 to -0.1), small by +0.01 (+0.005 to +0.015) (95 % intervals)."
     ) in conclusion.statement
 
 

@@ -250,7 +250,7 @@ def test_an_inconclusive_verdict_names_the_further_seeds():
     assert c.verdict == "inconclusive" and more is not None and more > 3
     plan = Plan(recipe="r", source="", arms=(), seeds=(0, 1, 2), metric="m", horizon=5)
     said = summarise(plan, [c], (), None)
-    assert f"a (about {more} more)" in said.next and "Inconclusive: a" in said.statement
+    assert f"Further seeds may settle: a (about {more} more)." in said.next and "Inconclusive: a" in said.statement
     assert said.remedy is None and "None of 1 arm is shown to make m better" in said.statement
     assert f"about {more} more seeds" in Cell(report.to_cell("", {"single": [c]})).text
     hopeless = comparison([1.0, -1.0])
@@ -291,7 +291,8 @@ def test_guards_are_planned_and_shown_and_harm_is_pointed_out(stopped):
     harmed, other = stopped.guards
     assert (harmed.arm, harmed.metric, harmed.verdict) == ("pool=batch", "loss", "worse")
     assert len(harmed.seeds) < len(other.seeds) == 8 and harmed.confidence == pytest.approx(1 - 0.04 / 2)
-    assert "Beside it gets worse: loss of pool=batch by +" in stopped.conclusion.statement
+    assert "Beside it gets worse: loss by +" in stopped.conclusion.statement
+    assert "] with pool=batch." in stopped.conclusion.statement
     assert "beside it" in str(stopped) and "loss" in str(stopped)
     content = json.loads((stopped.folder / "trial.json").read_text())
     assert [g["verdict"] for g in content["guards"]] == [g.verdict for g in stopped.guards]

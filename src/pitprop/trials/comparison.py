@@ -132,7 +132,7 @@ def holm_confidences(differences: Sequence[Float[ndarray, " seed"]], confidence:
 def _further_seeds(
     differences: Float[ndarray, " seed"], alive: Survival, margin: float, confidence: float
 ) -> int | None:
-    """Seeds beyond those that were run that would settle the comparison, were they like these."""
+    """Seeds beyond those that were run that may settle the comparison, were they like these."""
     needed = []
     if (by_survival := seeds_to_show(alive, confidence, MOST_SEEDS)) is not None:
         needed.append(by_survival)

@@ -1,4 +1,4 @@
-"""What may be said after the confirming round: the cause, the remedy, who is exonerated, what would settle the rest.
+"""What may be said after the confirming round: the cause, the remedy, who is exonerated, what may settle the rest.
 
 Pure: comparisons in, sentences out. "Cause" means here that taking this one thing away, and nothing else, on seeds that
 did not choose it, made the run better by more than the margin; see docs/verdicts.md for what it does not mean.
@@ -31,7 +31,7 @@ class Conclusion:
     exonerated: tuple[str, ...]
     """Arms that made no difference within the margin, all of them together at 95 %."""
     next: str
-    """What to do now, or what would settle it."""
+    """What to do now, or what may settle it."""
     mechanism: str | None = None
     """The finding through which the cause acts, where taking away only that cured as well."""
     worse: tuple[str, ...] = ()
@@ -175,7 +175,7 @@ def _nothing_confirmed(
         cause=None,
         remedy=None,
         **lists,
-        next=(f"Further seeds would settle: {', '.join(settle)}. " if settle else "")
+        next=(f"Further seeds may settle: {', '.join(settle)}. " if settle else "")
         + "Give suspects of your own (an intervention at a module path, another knob), or two changes at once.",
     )
 
@@ -212,7 +212,7 @@ def _beside(guards: Sequence[Guard]) -> str:
     )
     died = [g for g in guards if not g.moved and g.verdict in ("better", "worse")]
     lives = "; ".join(f"{g.metric} is {survival(g.control, g.treated).words}" for g in died)
-    return (f" Beside it, {told} (95 % intervals, all together)." if told else "") + (
+    return (f" Beside it, {told} ({100 * sure[0].confidence:.3g} % intervals)." if told else "") + (
         f" Beside it, {lives}." if lives else ""
     )
 

@@ -30,7 +30,7 @@ TIE = 1e-3
 """Part of the largest within which differences are equal: float32 metrics are no more even than that."""
 
 MOST_SEEDS = 1000
-"""Seeds up to which it is said how many would settle a comparison."""
+"""Seeds up to which it is said how many may settle a comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ def p_value(differences: Float[ndarray, "*comparison seed"]) -> Float[ndarray, "
 
 
 def seeds_needed(differences: Float[ndarray, " seed"], *, margin: float, confidence: float = 0.95) -> int | None:
-    """Seeds in all that would settle an inconclusive comparison, were they like these; None beyond 1000.
+    """Seeds in all that may settle an inconclusive comparison, were they like these; None beyond 1000.
 
     Settled means that the interval would exclude 0, or lie inside the margin, whichever comes first, with mean, spread
     and skewness as seen.

@@ -71,8 +71,9 @@ def summarise(
     if len(comparisons) > 1 and any(c.verdict == "no difference within margin" for c in comparisons):
         said.append('Holm\'s levels hold together for "better" and "worse"; "no difference" holds arm by arm only.')
     harm = [
-        f"{g.metric} of {g.arm} "
+        f"{g.metric} "
         + (f"by {show(g.effect, sign=True)} {span(g.low, g.high)}" if g.moved else f"({_lives(g)})")
+        + f" with {g.arm}"
         for g in guards
         if g.verdict == "worse"
     ]
@@ -109,7 +110,7 @@ def _next(plan: Plan, comparisons: Sequence[Comparison]) -> str:
     settled = [f"{c.arm} (about {c.further_seeds} more)" for c in still_open if c.further_seeds is not None]
     never = [c.arm for c in still_open if c.further_seeds is None and not math.isnan(c.effect)]
     undefined = [c.arm for c in still_open if c.further_seeds is None and math.isnan(c.effect)]
-    parts = [f"Further seeds would settle: {', '.join(settled)}."] if settled else []
+    parts = [f"Further seeds may settle: {', '.join(settled)}."] if settled else []
     parts += [f"Not settled by 1000 seeds, were they like these: {', '.join(never)}."] if never else []
     if undefined:
         what = ", ".join(undefined)
