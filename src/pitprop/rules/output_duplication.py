@@ -19,11 +19,16 @@ constant is often a good answer, and its attention can look healthy, because ent
 * Or fewer than half of the rows distinct while the spread is under 0.1. Both numbers are conventions (a majority, an
   order of magnitude). Uniqueness alone is no verdict: a converged classifier has few answers and is right.
 * Without targets nothing says how different the outputs should be: the finding is then a warning, not a failure.
-* 20 rows of patience and 20 of transient are conventions: networks learn the mean before anything else.
+* Lost: after outputs that differed for 20 rows (the first 20 not counted), 20 rows of one answer are a failure. Both
+  are conventions.
+* Never better: networks learn the mean before anything else, and deep ones begin with outputs that hardly differ. So
+  one answer since the start is a failure from row 240 on, the longest that such a start took in experiments
+  (science.md, b), and no sooner than after 20 rows. By its level a good start can't be told from a collapse.
 
 ## When it is wrong
-Targets that can't be predicted from the input make the constant the right answer; the rule still says so. A plateau at
-the constant that lasts more than 40 rows before the network leaves it is reported. Outputs that are compared within a
+Targets that can't be predicted from the input make the constant the right answer; the rule still says so. A start at
+the constant of more than 240 rows is reported before it is left, and a network that is dead from its first step not
+before row 240 (`pitprop check` finds most causes of that before training). Outputs that are compared within a
 batch of repeated inputs are duplicates by right. Without targets, a task with few answers or outputs
 with a large common offset are false alarms.
 
@@ -49,7 +54,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, since
+from pitprop.rules._plateau import Plateau, dwell, stuck
 from pitprop.rules._rule import Shelf, at
 
 
@@ -72,31 +78,31 @@ class OutputDuplication:
     majority: float = 0.5
     """Share of distinct rows under which most rows are copies."""
     patience: int = PATIENCE
-    transient: int = TRANSIENT
+    """Rows of one answer after better ones."""
 
-    def init(self) -> Persistence:
-        return Persistence()
+    def init(self) -> Plateau:
+        return Plateau()
 
-    def update(self, state: Persistence, row: Row) -> tuple[Persistence, Finding | None]:
+    def update(self, state: Plateau, row: Row) -> tuple[Plateau, Finding | None]:
         spread = row.values.get("output_spread", math.nan)
         unique = row.values.get("output_uniqueness", math.nan)
         if math.isnan(spread) and math.isnan(unique):
             return state, None
         # A comparison with NaN is false: an unknown spread neither convicts nor explains copies away.
         copies = unique < self.majority and not spread >= self.little_spread
-        state = persist(state, row.step, spread < self.no_spread or copies)
-        if not lasting(state, self.patience, self.transient):
+        alike = spread < self.no_spread or copies
+        state = dwell(state, row.step, alike, better=not alike)
+        if not stuck(state, self.patience):
             return state, None
         seen = [f"outputs differ by {spread:.2g} of what the targets do"] if not math.isnan(spread) else []
         seen += [f"{unique:.0%} of the rows are distinct"] if not math.isnan(unique) else []
-        since = "since the first row" if since_start(state) else f"since step {state.onset}"
         return state, Finding(
             rule=self.name,
             severity="warning" if math.isnan(spread) else self.severity,
             site=row.site,
-            onset=state.onset,
+            onset=state.inside.onset,
             detected=row.step,
-            message=f"{' and '.join(seen)}{at(row.site)} {since}; the network answers every input alike.",
+            message=f"{' and '.join(seen)}{at(row.site)} {since(state.inside)}; the network answers every input alike.",
             evidence={k: row.values[k] for k in self.reads if k in row.values},
             remedies=self.remedies,
         )
