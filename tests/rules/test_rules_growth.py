@@ -91,3 +91,8 @@ def test_heads_that_have_become_one_hot_are_noted():
     assert found.severity == "note" and found.onset == 200
     [found] = concentrated({"attention_entropy": np.where(T < 200, 0.9, 0.02)})
     assert found.severity == "note" and abs(found.onset - 200) <= 2
+
+
+def test_an_adapter_that_outgrows_its_layer_in_its_first_steps_is_found_although_it_settles():
+    [found] = runaway(5 * (1 - np.exp(-T / 10)))
+    assert found.onset < 20 and "first steps" in found.message

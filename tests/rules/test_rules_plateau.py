@@ -105,3 +105,9 @@ def test_neither_in_the_state_nor_better_is_on_its_way():
     for step in range(1000):
         plateau = dwell(plateau, step, inside=False, better=False)
     assert not plateau.was_better and not stuck(plateau, 1)
+
+
+def test_outputs_that_are_equal_but_for_rounding_are_no_start():
+    series = {"output_spread": np.full(100, 1e-7), "output_uniqueness": np.full(100, 1 / 64)}
+    [finding] = findings("output-duplication", series)
+    assert (finding.onset, finding.detected) == (0, 39)

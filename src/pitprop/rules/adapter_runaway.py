@@ -2,7 +2,7 @@
 
 ## What it detects
 The largest gain of the adapter is over that of its layer, for 20 rows, and grows faster than it ever did on the way
-there; or it is over ten times that.
+there, or got there within its first steps; or it is over ten times that.
 
 ## Why it matters
 An adapter is a correction. Past the size of what it corrects, the layer's own directions are drowned, and what the
@@ -18,6 +18,7 @@ loop logs it for adapters of its own making.
 * And, over those 20 rows, a growth a step that is faster than any it had while it was smaller than its layer. That is a
   reference of the adapter's own: Adam's first steps all go one way, so a healthy adapter grows fastest at its start and
   slower ever after. What grows faster later has got larger steps, or writes itself without a bound.
+* Or over 1 since before step 20: no network has learned so much in its first transient; its first steps are too large.
 * Or over 10, for 20 rows: nothing of the layer's directions is left, however slowly that came. An order of magnitude,
   a convention.
 
@@ -47,7 +48,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import NAN, PATIENCE, Persistence, persist, since
+from pitprop.rules._online import NAN, PATIENCE, TRANSIENT, Persistence, persist, since
 from pitprop.rules._rule import Shelf, at
 
 
@@ -96,9 +97,11 @@ class AdapterRunaway:
         fastest = growth if under and not growth <= state.fastest else state.fastest
         state = State(over, far_over, (*state.steps[1:], row.step), (*state.ratios[1:], ratio), fastest)
         faster = over.count >= self.patience and growth > fastest
-        if not faster and far_over.count < self.patience:
+        rushed = over.count >= self.patience and over.onset < TRANSIENT and not math.isnan(fastest)
+        if not faster and not rushed and far_over.count < self.patience:
             return state, None
         how = f"grows by {growth:.2g} a step, before by {fastest:.2g} at most" if faster else "hides it"
+        how = "was so within its first steps" if rushed else how
         return state, Finding(
             rule=self.name,
             severity=self.severity,

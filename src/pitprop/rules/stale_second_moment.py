@@ -1,8 +1,8 @@
 """The gradient has outgrown what Adam remembers of it, from one step to the next: its steps are too large.
 
 ## What it detects
-The gradient of a module has jumped and stays: over 2.3 times what it was for 20 rows, while RMS_t, the RMS of gradient
-over root second moment, went over 2.3 with it.
+The gradient of a module has jumped and stays: over 2.3 times the largest of before for 20 rows, while RMS_t, the RMS of
+gradient over root second moment, went over 2.3 with it.
 
 ## Why it matters
 Adam divides by a memory of 1/(1 - beta2) steps. When gradients jump (a module that is switched on, a new data source,
@@ -17,7 +17,7 @@ few steps later.
 * A jump, not growth: gradients that grow by right raise RMS_t as well, and for as long. At a growth by the factor e^r a
   step it comes to sqrt(1 + 2 r / (1 - beta2)), so with beta2 = .999 and gradients that double in 300 steps it is over
   2.3: networks that leave a plateau or a long warm-up do that. So RMS_t says nothing by itself; the reference is the
-  median gradient of the 5 rows before, which growth can't leave behind by 2.3 (30 % a row would be needed).
+  largest gradient of the 5 rows before: growth would have to come to a factor of 2.3 within a row or two.
 * And it stays: a spike's gradient comes back within 20 rows, a switch does not. 5 and 20 rows are conventions.
 
 ## When it is wrong
@@ -94,7 +94,7 @@ class StaleSecondMoment:
         # Oldest first: while rows are missing the first gradient is NaN.
         if math.isnan(state.gradients[0]):
             return state, None
-        before, after = statistics.median(state.gradients[:FEW]), state.gradients[FEW:]
+        before, after = max(state.gradients[:FEW]), state.gradients[FEW:]
         oversized = state.ratios[FEW : 2 * FEW]
         if min(after) <= self.level * before or min(oversized) <= self.level:
             return state, None
