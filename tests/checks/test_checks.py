@@ -242,9 +242,7 @@ def test_one_frozen_tensor_of_a_block_is_named():
     model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
     model[2].bias.requires_grad_(False)
     [finding] = FrozenInPart().run(Subject(model=model))
-    assert finding.message == (
-        "1 parameters at 2 (2.bias) are frozen, and their like in most of the other blocks are trained."
-    )
+    assert finding.message == "2.bias: frozen, where the same of most other blocks is trained."
 
 
 def test_what_is_not_given_is_said():

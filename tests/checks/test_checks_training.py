@@ -215,10 +215,12 @@ def test_torchs_encoder_runs_the_same_in_both_modes():
 
 def test_a_copy_with_another_flag():
     model = Flagged("on")
-    for make in (copy.deepcopy, torch.optim.swa_utils.AveragedModel):
+    wrapped = [copy.deepcopy, torch.optim.swa_utils.AveragedModel, lambda one: nn.ModuleList([copy.deepcopy(one), one])]
+    for make in wrapped:
         ema = make(model)
         subject = Subject(model=model, batches=(torch.randn(8, 4),), copies={"ema": ema})
         assert ACTIVITY.run(subject) == []
-        (getattr(ema, "module", ema)).how = "if"
+        inner = next(part for part in ema.modules() if isinstance(part, Flagged) and part is not model)
+        inner.how = "if"
         [finding] = ACTIVITY.run(Subject(model=model, batches=subject.batches, copies={"ema": ema}))
         assert "<model>.how is 'on' in the model and 'if' in its copy `ema`" in finding.message

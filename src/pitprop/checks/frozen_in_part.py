@@ -29,7 +29,7 @@ no stack isn't seen: a whole encoder, or the only embedding, may be meant. A fro
 >>> from pitprop.checks import Subject
 >>> model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(12)))
 >>> for name, parameter in model.named_parameters():
-...     parameter.requires_grad_(not name.startswith("1"))  # meant block 1; matches 10 and 11
+...     parameter.requires_grad = not name.startswith("1")  # meant block 1; matches 10 and 11
 >>> [(finding.severity, finding.site) for finding in CHECK.run(Subject(model=model))]
 [('warning', '1'), ('warning', '10'), ('warning', '11')]
 
@@ -61,24 +61,26 @@ class FrozenInPart:
 
     def run(self, subject: Subject) -> list[Finding]:
         parameters = dict(subject.model.named_parameters())
-        odd: dict[str, list[str]] = {}
+        odd: set[str] = set()
         for stack in _stacks(parameters):
             frozen = {number for number, name in stack.items() if not parameters[name].requires_grad}
             lowest = set(sorted(stack)[: len(frozen)])
-            if len(stack) >= FEWEST and 0 < len(frozen) < len(stack) / 2 and frozen != lowest:
-                for number in sorted(frozen):
-                    odd.setdefault(stack[number].rpartition(".")[0] or ROOT, []).append(stack[number])
+            if len(stack) >= FEWEST and len(frozen) < len(stack) / 2 and frozen != lowest:
+                odd |= {stack[number] for number in frozen}
+        sites: dict[str, list[str]] = {}
+        for name in parameters:
+            if name in odd:
+                sites.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
         return [
             found(
                 self.name,
                 "warning",
                 site,
-                f"{len(set(names))} parameters at {site} ({some(sorted(set(names)))}) are frozen, and their like in "
-                "most of the other blocks are trained.",
-                {"num_tensors": len(set(names))},
+                f"{some(names)}: frozen, where the same of most other blocks is trained.",
+                {"num_tensors": len(names)},
                 ("Freeze",),
             )
-            for site, names in odd.items()
+            for site, names in sites.items()
         ]
 
 
