@@ -267,7 +267,7 @@ def largest_logit(task: Task) -> float:
     """Largest attention logit of a batch; QK-clip (Kimi K2) holds it under 100."""
     found: list[float] = []
 
-    def see(layer: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
+    def see(layer: Any, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
         x, other = inputs[0], inputs[-1]
         q, k = (f(s).unflatten(-1, (HEADS, -1)).transpose(1, 2) for f, s in ((layer.query, x), (layer.keys, other)))
         logits = q @ k.mT / q.shape[-1] ** 0.5

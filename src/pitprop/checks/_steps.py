@@ -108,7 +108,8 @@ def _recording(subject: Subject, events: list[Event]) -> Iterator[None]:
 
     # Both are closures of torch's own wrapper; what they close over is exchanged, so that imports by name are seen too.
     # `clip_grad_norm_` calls the first one.
-    [norm_cell], [value_cell] = clip_grad._clip_grads_with_norm_.__closure__, clip_grad.clip_grad_value_.__closure__
+    [norm_cell] = clip_grad._clip_grads_with_norm_.__closure__ or ()
+    [value_cell] = clip_grad.clip_grad_value_.__closure__ or ()
     plain_by_norm, plain_by_value = norm_cell.cell_contents, value_cell.cell_contents
     handles = [p.register_post_accumulate_grad_hook(arrived) for p in names if p.requires_grad]
     for optimizer in subject.optimizers:

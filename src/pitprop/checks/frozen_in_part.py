@@ -13,8 +13,8 @@ block that was put in after the freezing.
 Names of the parameters and whether they ask for a gradient. No batch, no forward pass.
 
 ## Threshold
-Exact, by names: those that differ in one number only, and are of one shape, are compared with each other. Freezing the lowest blocks is how
-networks are fine-tuned, and freezing most of them (all but the last) is too: neither is reported.
+Exact, by names: those that differ in one number only, and are of one shape, are compared with each other. Freezing the
+lowest blocks is how networks are fine-tuned, and freezing most of them (all but the last) is too: neither is reported.
 
 ## When it is wrong
 Every other block is frozen on purpose; a stack of experts or tasks that takes turns. Freezing by mistake that follows

@@ -14,9 +14,9 @@ class Detector:
     """Folds rules over rows and hands out each finding once.
 
     A rule speaks once per site, and again only where it has something graver to say: a note must not silence the
-    failure that follows. What rests on chance needs the
-    more evidence the more sites the rule looks at (`_many.py`). A rule that raises costs nobody a training: it becomes
-    one finding of `pitprop-internal`, and isn't asked at that site any more.
+    failure that follows. What rests on chance needs the more evidence the more sites the rule looks at (`_many.py`). A
+    rule that raises costs nobody a training: it becomes one finding of `pitprop-internal`, and isn't asked at that site
+    any more.
 
     Args:
         rules: Rules to apply, by default all; their order is the order of findings within a row.

@@ -1,9 +1,9 @@
 """The steps are too large: the network does worse than before it was trained, or steps undo each other.
 
 ## What it detects
-The loss goes over twice that of the first rows within 20 rows, and after 50 is still over it (warning), or is over twice
-of it for 50 rows at any time (warning); or the gradients of a module oppose the momentum that the steps before have
-left, on average (note). Only a trial settles it: `LearningRate(factor=0.1)` from the same state.
+Within 20 rows the loss is over twice that of the first ones, and after 50 it has not been back where it began
+(warning); it is over twice of it for 50 rows at any time (warning); the gradients of a module oppose the momentum that
+the steps before have left, on average (note). Only a trial settles it: `LearningRate(factor=0.1)` from the same state.
 
 ## Why it matters
 A run can bounce at a level where no step of this size makes progress, with no spike and no NaN. On a quadratic of
@@ -23,7 +23,8 @@ curvature h, a step of rate lr turns the gradient round once lr h > 1, and diver
   Once it is stationary, the cosine of gradient and momentum is exactly -(a/2) sqrt((1 - b) / (1 + b + b a)). It is -1
   at the step that diverges, a = 2 (1 + b) / (1 - b) (38 for b = 0.9), and -sqrt(1 + b)/2 at half of that. With many
   independent directions the cosine is no lower than that of the largest a (Cauchy-Schwarz). So an average under
-  -1/sqrt(2) says, for any b, that some direction's step is over half of the one that diverges. Half is a convention.
+  -1/sqrt(2) says, for any b, that some direction's step is over half of the one that diverges. Half is a convention. No
+  run was looked at for it.
 
 ## When it is wrong
 A loss that is redefined upwards in the first rows. The argument for the note holds at stationarity, for curvature that

@@ -1,8 +1,8 @@
 """The network takes ever longer to learn something new.
 
 ## What it detects
-A copy of the network needs more than twice as many steps to fit fresh noise on its outputs as in the first measurements, five
-measurements in succession.
+A copy of the network needs more than twice as many steps to fit fresh noise on its outputs as in the first
+measurements, five measurements in succession.
 
 ## Why it matters
 Long or non-stationary training can cost a network its ability to learn: later tasks, data or stages are learned slowly
@@ -15,8 +15,8 @@ or not at all, with every curve of the present task looking fine.
     if step % 500 == 0:
         watch.log(steps_to_fit=steps_to_fit(model, inputs))
 
-The helper trains a copy on the model's own outputs plus random numbers of a fixed size; model and generators stay as they
-are. A fit that is given up is infinite, which counts: ask with the same `size` and `most` all the time.
+The helper trains a copy on the model's own outputs plus random numbers of a fixed size; model and generators stay as
+they are. A fit that is given up is infinite, which counts: ask with the same `size` and `most` all the time.
 
 ## Threshold
 Twice the median of the first five measurements, five times in succession. Both numbers are conventions: how much slower
