@@ -108,8 +108,7 @@ def _recording(subject: Subject, events: list[Event]) -> Iterator[None]:
 
     # Both are closures of torch's own wrapper; what they close over is exchanged, so that imports by name are seen too.
     # `clip_grad_norm_` calls the first one.
-    [norm_cell] = clip_grad._clip_grads_with_norm_.__closure__ or ()
-    [value_cell] = clip_grad.clip_grad_value_.__closure__ or ()
+    norm_cell, value_cell = _cell(clip_grad._clip_grads_with_norm_), _cell(clip_grad.clip_grad_value_)
     plain_by_norm, plain_by_value = norm_cell.cell_contents, value_cell.cell_contents
     handles = [p.register_post_accumulate_grad_hook(arrived) for p in names if p.requires_grad]
     for optimizer in subject.optimizers:
@@ -122,3 +121,8 @@ def _recording(subject: Subject, events: list[Event]) -> Iterator[None]:
         norm_cell.cell_contents, value_cell.cell_contents = plain_by_norm, plain_by_value
         for handle in handles:
             handle.remove()
+
+
+def _cell(function: Any) -> Any:
+    [cell] = function.__closure__
+    return cell
