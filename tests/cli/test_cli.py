@@ -62,7 +62,7 @@ def test_detect_json_is_strict_and_allow_silences(collapsed_run, capsys):
 
 def test_detect_by_one_rule(collapsed_run, capsys):
     assert main(["detect", str(collapsed_run), "--rule", "loss-spike"]) == 0
-    assert "Nothing found" in capsys.readouterr().out
+    assert "Nothing wrong was found" in capsys.readouterr().out
 
 
 def test_report_from_the_trace_alone(collapsed_run, capsys):

@@ -82,7 +82,8 @@ SARIF = {
     "rule": ({"id"}, {"id", "name", "shortDescription", "fullDescription", "help", "helpUri", "properties"}),
     "result": (
         {"message"},
-        {"ruleId", "ruleIndex", "level", "message", "locations", "partialFingerprints", "properties", "kind"},
+        {"ruleId", "ruleIndex", "level", "message", "locations", "relatedLocations", "partialFingerprints"}
+        | {"properties", "kind"},
     ),
     "location": (set(), {"physicalLocation", "logicalLocations", "message", "properties"}),
     "physical": (set(), {"artifactLocation", "region"}),
@@ -112,8 +113,12 @@ def check_sarif(text):
         assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
         assert set(result["message"]) == {"text"} and result["message"]["text"]
         assert all(isinstance(v, str) for v in result["partialFingerprints"].values())
-        for location in result["locations"]:
+        assert len(result["locations"]) == 1
+        related = result.get("relatedLocations", [])
+        assert len({json.dumps(location) for location in related}) == len(related)  # the schema wants them unique
+        for location in [*result["locations"], *related]:
             conforms("location", location)
+            assert set(location.get("message", {"text": ""})) == {"text"}
             conforms("physical", location["physicalLocation"])
             conforms("logical", location["logicalLocations"][0])
             assert location["physicalLocation"].get("region", {"startLine": 1})["startLine"] >= 1
@@ -204,4 +209,8 @@ def test_detect_says_a_group_once_and_gives_programs_every_site(tmp_path, monkey
     assert len(document["findings"]) == 12
     assert [(one["rule"], one["num_sites"]) for one in document["groups"]] == [("saturated-units", 12)]
     main(["detect", "run", "--format", "sarif"])
-    assert len(check_sarif(capsys.readouterr().out)) == 12
+    [result] = check_sarif(capsys.readouterr().out)
+    assert result["message"]["text"].endswith("In all 12 sites, all from step 0 on, blocks.0 to blocks.11.")
+    places = [*result["locations"], *result["relatedLocations"]]
+    assert [one["logicalLocations"][0]["fullyQualifiedName"] for one in places] == [f"blocks.{i}" for i in range(12)]
+    assert {one["message"]["text"] for one in result["relatedLocations"]} == {"onset 0"}

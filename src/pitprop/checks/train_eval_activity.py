@@ -17,7 +17,8 @@ None: a module ran or it didn't, a flag is equal or it isn't.
 
 ## When it is wrong
 Auxiliary heads that help training only do so on purpose. Modules without parameters (dropout, noise) are left out. A
-flag that a schedule switches later is seen only in the state that the model is in now.
+flag that a schedule switches later is seen only in the state that the model is in now: ask again with a checkpoint, or
+see `ema-drift`, which watches. Of a recipe, copies are the modules among the training's attributes and theirs.
 
 ## Remedies
 Take the branch on `self.training` away, or hold flags in buffers, which copies and checkpoints carry.
@@ -119,9 +120,9 @@ def _census(subject: Subject) -> dict[str, set[str]] | None:
 def _flags(model: nn.Module, copy: nn.Module):
     """`(path, attribute, the model's, the copy's)` of plain attributes that differ, where `copy` is built alike."""
     ours = dict(model.named_modules())
-    for candidate in (copy, getattr(copy, "module", None)):
-        theirs = dict(candidate.named_modules()) if isinstance(candidate, nn.Module) else {}
-        if theirs.keys() == ours.keys():
+    for candidate in copy.modules():  # averages are often wrapped
+        theirs = dict(candidate.named_modules())
+        if candidate is not model and theirs.keys() == ours.keys():
             for path, module in ours.items():
                 for flag, value in vars(module).items():
                     other = getattr(theirs[path], flag, value)

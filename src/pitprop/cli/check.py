@@ -32,6 +32,6 @@ def check(
     with progress_bar(quiet=True):  # what a recipe prints is not part of the answer
         checked = check_recipe(reference_of(recipe), pairs(knob), seed, allow)
     show(checked.findings, form, {"recipe": recipe}, checked.places, checked.place)
-    if not checked.findings and form == "text":
-        say("Nothing found.")
+    if form == "text" and all(finding.severity == "note" for finding in checked.findings):
+        say("Nothing wrong was found.")
     return exit_code(checked.findings, fail_on)

@@ -36,8 +36,8 @@ def detect(
         findings = detect_(trace.rows(), tuple(by_name(name) for name in rule) or RULES, allow=allow)
         steps = trace.last_step
     show(findings, form, {"run": str(run), "last_step": steps}, {}, (run / "trace.sqlite", None), grouped=True)
-    if not findings and form == "text":
-        say(f"Nothing found in {run} (last step {steps}).")
+    if form == "text" and all(finding.severity == "note" for finding in findings):
+        say(f"Nothing wrong was found in {run} (last step {steps}).")
     return exit_code(findings, fail_on)
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from pitprop._errors import PitpropError
@@ -82,14 +83,21 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int, allow: Ite
         kept=lambda: _kept(training),
         evaluate=lambda: evaluate(training, recipe)[0],
         metric=recipe.metric,
-        copies={
-            name: part for name, part in vars(training).items() if isinstance(part, nn.Module) and part is not model
-        },
+        copies=_copies(training, model),
     )
     findings = run_all(CHECKS, subject, allow)
     place = _source(recipe.build) or (Path(reference.rpartition(":")[0]), None)
     sites = {finding.site for finding in findings} - {RUN}
     return Checked(findings=findings, place=place, places={s: p for s in sites if (p := _place_of(model, s))})
+
+
+def _copies(training: Any, model: nn.Module) -> dict[str, nn.Module]:
+    """Other modules among the attributes of `training`, and of the plain objects (an EMA's keeper) among these."""
+    held = dict(vars(training))
+    for name, keeper in vars(training).items():
+        if not isinstance(keeper, nn.Module | torch.optim.Optimizer | type):
+            held |= {f"{name}.{key}": part for key, part in getattr(keeper, "__dict__", {}).items()}
+    return {name: part for name, part in held.items() if isinstance(part, nn.Module) and part is not model}
 
 
 def _place_of(model: nn.Module, site: str) -> Place | None:
