@@ -1,6 +1,6 @@
 """When the rule `loss-weight-collapse` speaks about timestep weights, against when the weights have really moved.
 
-It reads what a watched attack logs, `watch.log(weights=w, losses=l)`, from stored rows: the same measures, the same rule.
+It reads what a watched attack logs, `watch.log(weights=w, losses=l)`, from stored rows: the same measures and rule.
 """
 
 import math

@@ -1,9 +1,9 @@
 """Where learned timestep weights end, and when, from measured losses alone: nothing is trained.
 
 Sum_t w_t L_t is linear in w, so the end is the vertex of the smallest mean loss (derivation T1). When follows from
-Adam, which moves every logit by about its step whatever the size of the loss: the network's expectation (half of its 64
-hidden units active, evenly spread as Xavier's bound says, output weights 0 but for the schedule in the bias) is a handful
-of scalars, and they are stepped exactly as Adam steps them.
+Adam, which moves every logit by about its step whatever the size of the loss: the network's expectation (half of its
+64 hidden units active, evenly spread as Xavier's bound says, output weights 0 but for the schedule in the bias) is a
+handful of scalars, and they are stepped exactly as Adam steps them.
 """
 
 import math

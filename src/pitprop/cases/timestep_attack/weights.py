@@ -160,8 +160,10 @@ class TimestepWeights(nn.Module):
         return len(self.streams)
 
     def start_image(self) -> None:
-        """Makes Adam anew; the network stays."""
-        if self.network is not None:
+        """Makes Adam anew (it forgets its moments; its learning rate may have been changed); the network stays."""
+        if self.optimizer is not None:
+            self.optimizer.state.clear()
+        elif self.network is not None:
             self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.lr)
 
     def forward(self, losses: Float[Tensor, "stream timestep"]) -> Float[Tensor, "stream timestep"]:
@@ -195,7 +197,6 @@ class TimestepWeights(nn.Module):
         """One step of Adam, which skips parameters without a gradient."""
         if self.optimizer is not None:
             self.optimizer.step()
-            self.optimizer.zero_grad()
 
 
 def _spread(losses: Tensor) -> Tensor:
