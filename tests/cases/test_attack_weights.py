@@ -120,7 +120,7 @@ def test_every_mode_ends_where_its_criterion_says():
     weights = TimestepWeights(streams, alphas_cumprod=ALPHAS, lr=1e-3)
     losses = torch.tensor([3.0, 2.0, 4.0, 1.0, 2.5]) * 1e-5
     growth = (torch.arange(PER_IMAGE) / 10).clamp(max=1)[None, :, None, None]
-    seen = drive(weights, losses * growth, 40)
+    seen = drive(weights, losses * growth, 25)
     start, end = (dict(zip([*MODES, "pilot"], row, strict=True)) for row in (seen[0], seen[-1]))
     prior = torch.tensor(INITIAL)
     reciprocal = 1 / losses
@@ -181,10 +181,10 @@ def test_the_vertex_and_its_time_are_predicted_from_the_losses_alone(collapse):
 def test_the_prediction_meets_the_networks_own_path_without_noise(vertex):
     losses = SHARES.roll(vertex) * 1e-5
     predicted = predict_vertex(losses.numpy(), np.array(INITIAL), 1e-3)
-    weights = TimestepWeights([Stream(mode="learnable", seed=seed) for seed in range(4)], lr=1e-3)
+    weights = TimestepWeights([Stream(mode="learnable", seed=seed) for seed in range(20)], lr=1e-3)
     seen = drive(weights, losses, 12).numpy()
     assert predicted.index == vertex and (seen[-1].argmax(-1) == vertex).all()
-    assert first(seen[:, :, vertex] > 0.9).mean() == pytest.approx(predicted.arrival, rel=0.15)
+    assert first(seen[:, :, vertex] > 0.9).mean() == pytest.approx(predicted.arrival, rel=0.06)
 
 
 @pytest.mark.parametrize("factor", [1e-3, 1e3])
@@ -204,9 +204,14 @@ def test_the_pilot_schedule_lies_on_the_way_to_the_vertex(collapse):
 
 def test_the_rule_speaks_long_before_the_weights_have_moved(collapse):
     weights, losses = collapse
-    found = lead([watch_weights(weights[:, seed], losses[:, seed]) for seed in range(10)])
+    streams = [watch_weights(weights[:, seed], losses[:, seed]) for seed in range(10)]
+    found = lead(streams)
     assert (found.num_alarms, found.num_moved, found.num_ahead, found.num_notes) == (10, 10, 10, 0)
-    assert found.num_vertex_right == found.num_arrived
+    assert {d.vertex for d in streams} == {0}
+    # What it names is the smallest loss so far. One image's losses don't tell two neighbouring timesteps apart.
+    so_far = [losses[: int(d.alarm) + 1, seed].sum(0).argmin() for seed, d in enumerate(streams)]
+    assert [d.vertex_said for d in streams] == so_far
+    assert found.num_vertex_right == so_far.count(0) < 10
     assert found.alarm.high < 0.2 * found.moved.low and found.lead.low > 0
 
 

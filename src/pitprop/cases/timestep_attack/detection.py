@@ -1,6 +1,6 @@
 """When the rule `loss-weight-collapse` speaks about timestep weights, against when the weights have really moved.
 
-It reads what a watched attack logs, `watch.log(weights=w, losses=l)`, from stored rows: the same measures and rule.
+It reads from stored rows what a watched attack logs, `watch.log(weights=w, losses=l)`: the same measures and rule.
 """
 
 import math
@@ -20,7 +20,6 @@ from pitprop.watch.feeds import Feeds
 
 MOVED = 0.5
 """Total variation to the start over which the weights have moved: half of all weight lies elsewhere."""
-ARRIVED = 0.9
 
 
 class Detection(NamedTuple):
@@ -34,8 +33,10 @@ class Detection(NamedTuple):
     """First iteration at which the total variation to the start is over 0.5; NaN if never."""
     vertex_said: float
     """The timestep that the finding names; NaN where it names none."""
-    vertex: float
-    """The timestep that has over 90 % of the weight at the end; NaN where none has."""
+    vertex: int
+    """The timestep with the smallest mean loss of the whole run: where descent ends (T1)."""
+    share: float
+    """Its weight at the end."""
     message: str
     """The finding's own words."""
 
@@ -50,10 +51,8 @@ class Lead(NamedTuple):
     num_moved: int
     num_ahead: int
     """Streams whose alarm came before the weights had moved, of those that moved."""
-    num_arrived: int
-    """Streams in which one timestep has over 90 % of the weight at the end."""
     num_vertex_right: int
-    """Alarms that named that timestep."""
+    """Alarms that named the timestep that T1 gives. They go by the losses so far: those of one image, often."""
     alarm: Effect
     """Iteration of the alarm over the streams that gave one, with the 95 % interval of the mean."""
     moved: Effect
@@ -73,13 +72,15 @@ def watch_weights(
     """
     finding = _first_finding(weights, losses)
     far = total_variation(weights, np.broadcast_to(weights[0], weights.shape)) > MOVED
+    vertex = int(losses.mean(0).argmin())
     said = math.nan if finding is None else finding.evidence.get("loss_weight_vertex", math.nan)
     return Detection(
         severity=None if finding is None else finding.severity,
         alarm=math.nan if finding is None else float(finding.detected),
         moved=float(far.argmax()) if far.any() else math.nan,
         vertex_said=math.nan if finding is None or finding.severity == "note" else said,
-        vertex=float(weights[-1].argmax()) if weights[-1].max() > ARRIVED else math.nan,
+        vertex=vertex,
+        share=float(weights[-1, vertex]),
         message="" if finding is None else finding.message,
     )
 
@@ -95,7 +96,6 @@ def lead(detections: Sequence[Detection]) -> Lead:
         num_notes=sum(d.severity == "note" for d in detections),
         num_moved=len(moved),
         num_ahead=sum(d.alarm < d.moved for d in both),
-        num_arrived=sum(not math.isnan(d.vertex) for d in detections),
         num_vertex_right=sum(d.vertex_said == d.vertex for d in alarms),
         alarm=interval(np.array([d.alarm for d in alarms])),
         moved=interval(np.array([d.moved for d in moved])),

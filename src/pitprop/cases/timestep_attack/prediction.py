@@ -38,6 +38,7 @@ def predict_vertex(
     weights: Float[np.ndarray, " timestep"],
     lr: float = LR,
     *,
+    factor: float = 500.0,
     per_image: int = 30,
     limit: int = 100_000,
 ) -> Vertex:
@@ -48,6 +49,8 @@ def predict_vertex(
             iteration of an image (its growth from 0 changes Adam's step a little).
         weights: On the simplex, at the start.
         lr: Of Adam.
+        factor: On the losses before the gradient is taken: gamma times the number of timesteps. It matters only where
+            gradients get as small as Adam's epsilon.
         per_image: Iterations after which Adam is made anew; with rows per iteration their number is taken.
         limit: Iterations to look ahead.
 
@@ -69,7 +72,7 @@ def predict_vertex(
     for iteration in range(limit):
         if iteration % per_image == 0:
             logit_step, hidden_step = _Adam(lr), _Adam(lr)
-        loss = rows[iteration % len(rows)]
+        loss = factor * rows[iteration % len(rows)]
         gradient = weights * (loss - weights @ loss)
         step = logit_step(gradient)
         # Units of the first layer differ in size only, so all of them take the same step; its weight and bias both do.

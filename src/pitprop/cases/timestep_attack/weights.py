@@ -139,7 +139,7 @@ class TimestepWeights(nn.Module):
     ):
         super().__init__()
         _check(streams)
-        self.streams, self.lr = tuple(streams), lr
+        self.streams = tuple(streams)
         learned = [stream for stream in streams if stream.mode not in CONSTANT]
         self.modes: tuple[Mode, ...] = tuple(stream.mode for stream in learned)
         constants = torch.stack([_constant(stream, alphas_cumprod) for stream in streams])
@@ -151,8 +151,8 @@ class TimestepWeights(nn.Module):
         self.register_buffer("attached", attached, persistent=False)
         self.network = TimestepWeightNetwork(learned) if learned else None
         self.to(device)
-        self.optimizer: torch.optim.Adam | None = None
-        self.start_image()
+        parameters = list(self.parameters())
+        self.optimizer = torch.optim.Adam(parameters, lr=lr) if parameters else None
 
     @property
     def num_streams(self) -> int:
@@ -160,21 +160,20 @@ class TimestepWeights(nn.Module):
         return len(self.streams)
 
     def start_image(self) -> None:
-        """Makes Adam anew (it forgets its moments; its learning rate may have been changed); the network stays."""
+        """Makes Adam anew (the same object forgets its moments, so that a watch goes on); the network stays."""
         if self.optimizer is not None:
             self.optimizer.state.clear()
-        elif self.network is not None:
-            self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.lr)
 
     def forward(self, losses: Float[Tensor, "stream timestep"]) -> Float[Tensor, "stream timestep"]:
         """Weights on the simplex; only those of `learnable` carry gradient. `losses` aren't looked at."""
-        if self.network is None:
-            return self.constants
-        weights = self.network.self_attention().softmax(-1)
-        fixed = weights.detach()
+        return self.constants if self.network is None else self._of(self.network.self_attention)
+
+    def _of(self, mlp: ScheduleMLP) -> Float[Tensor, "stream timestep"]:
+        weights = mlp().softmax(-1)
+        found = weights.detach()
         if "learnable" in self.modes:  # else no graph at all: the parameters' gradients stay None, as in the original
-            fixed = torch.where(self.attached, weights, fixed)
-        return self.constants.index_copy(0, self.rows, fixed)
+            found = torch.where(self.attached, weights, found)
+        return self.constants.index_copy(0, self.rows, found)
 
     def penalty(self, losses: Float[Tensor, "stream timestep"]) -> Float[Tensor, " stream"]:
         """What trains the network in modes that have a criterion of their own; zeros for the others."""
@@ -189,9 +188,7 @@ class TimestepWeights(nn.Module):
 
     def cross(self) -> Float[Tensor, "stream timestep"]:
         """Weights of cross-attention: the network's, or the same constants; nothing reads them in the original."""
-        if self.network is None:
-            return self.constants
-        return self.constants.index_copy(0, self.rows, self.network.cross_attention().softmax(-1))
+        return self.constants if self.network is None else self._of(self.network.cross_attention)
 
     def step(self, losses: Float[Tensor, "stream timestep"]) -> None:
         """One step of Adam, which skips parameters without a gradient."""
