@@ -66,7 +66,7 @@ def run_experiment(plan: Plan, progress: OnProgress | None = None) -> tuple[dict
     """
     meter = Meter(progress, plan.images)
     meter.enter("training the denoiser and the classifiers, where the cache has none")
-    loaded = _load(plan)
+    parts = loaded(plan)
     named = streams_of(plan)
     learning = [name for name, stream in named.items() if stream.mode not in MEMORYLESS]
     constant = [name for name in named if name not in learning]
@@ -80,27 +80,30 @@ def run_experiment(plan: Plan, progress: OnProgress | None = None) -> tuple[dict
             results = _run(plan, [named[name] for name in constant], meter)
     ran = dict(zip((*learning, *constant), results, strict=True))
     ran = {name: ran[name] for name in named}
-    return _condensed(plan, ran, loaded), ran
+    return _condensed(plan, ran, parts), ran
 
 
 def _run(plan: Plan, streams: Sequence[Stream], meter: Meter | None = None) -> list[StreamResult]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # the tensors are small: a second thread costs more than it gives
     try:
-        backbone, known, chosen = _load(plan)
+        backbone, known, chosen = loaded(plan)
         return run_streams(backbone, known, chosen, streams, plan.attack, plan.lr, meter)
     finally:
         torch.set_num_threads(before)
 
 
-def _load(plan: Plan) -> tuple[denoiser.PixelBackbone, classifiers.Classifiers, data.Images]:
+def loaded(
+    plan: Plan, images: int | None = None
+) -> tuple[denoiser.PixelBackbone, classifiers.Classifiers, data.Images]:
+    """Denoiser, classifiers and the first images of the stream (by default the plan's)."""
     known = classifiers.load(plan.source)
     settings = denoiser.DenoiserSettings(source=plan.source, steps=plan.denoiser_steps)
-    return denoiser.load(settings), known, stream_of_images(plan.source, known, plan.images)
+    return denoiser.load(settings), known, stream_of_images(plan.source, known, images or plan.images)
 
 
-def _condensed(plan: Plan, ran: dict[str, StreamResult], loaded: Any) -> dict[str, Any]:
-    _, known, chosen = loaded
+def _condensed(plan: Plan, ran: dict[str, StreamResult], parts: Any) -> dict[str, Any]:
+    _, known, chosen = parts
     train = data.load(plan.source)[0]
     by_iteration = _by_image(ran[BASELINE].losses, plan).mean(0)
     predicted = predict_vertex(by_iteration, np.array(INITIAL), plan.lr)
