@@ -153,7 +153,7 @@ def test_the_cross_variance_is_the_variance_of_the_average_map(weights):
     given = None if weights is None else torch.tensor(weights)
     found = cross_variance(maps, tokens, given)
     for row in range(2):
-        steps = [sum(layer[row].double().mean(0) for layer in step) / 3 for step in maps]
+        steps = [torch.stack([layer[row].double().mean(0) for layer in step]).mean(0) for step in maps]
         by = [0.5, 0.5] if weights is None else weights[row]
         average = by[0] * steps[0] + by[1] * steps[1]
         assert float(found[row]) == pytest.approx(float(average[:, tokens[row]].flatten().var()), rel=1e-4)

@@ -2,8 +2,9 @@
 every claim.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -51,10 +52,8 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
 
 def plan_of(options: Options, *, claims: bool = False) -> Plan:
     """The size of the experiment; raises `PitpropError` where there is no such one."""
-    sources: tuple[data.Source, ...] = get_args(data.Source)
-    for chosen, known, what in ((options.mode, MODES, "mode"), (options.source, sources, "source")):
-        if chosen is not None and chosen not in known:
-            raise PitpropError(f"There is no {what} `{chosen}`: {nearest(chosen, known)}")
+    mode = None if options.mode is None else _known(options.mode, MODES, "mode")
+    source: data.Source = _known(options.source, get_args(data.Source), "source")
     if options.images < 1 or (options.seeds is not None and options.seeds < 1):
         raise PitpropError("The attack needs at least one image and one seed.")
     if claims and options.mode is not None:
@@ -63,10 +62,14 @@ def plan_of(options: Options, *, claims: bool = False) -> Plan:
             means="most of them compare one mode with another.",
             do="leave out --mode, or --claims.",
         )
-    source = next(known for known in sources if known == options.source)
-    modes = MODES if options.mode is None else tuple(mode for mode in MODES if mode == options.mode)
     seeds = options.seeds or (SEEDS if claims else 1)
-    return Plan(images=options.images, seeds=seeds, modes=modes, source=source)
+    return Plan(images=options.images, seeds=seeds, modes=MODES if mode is None else (mode,), source=source)
+
+
+def _known(name: str, known: Sequence[Any], what: str) -> Any:
+    if name not in known:
+        raise PitpropError(f"There is no {what} `{name}`: {nearest(name, known)}")
+    return name
 
 
 def _line(stream) -> str:

@@ -89,14 +89,12 @@ def run_streams(
             rows = _weights(backbone, [stream] * len(labels), settings, lr)
             found = attack(backbone, classifiers.surrogate, images, labels, rows, settings, prepared)
             parts[stream] += [_row(found, row) for row in range(len(labels))]
-        for image in range(len(labels)) if weights is not None else ():
-            found = _attack_one(backbone, classifiers, images, labels, prepared, image, weights, settings)
-            for row, stream in enumerate(lasting):
-                parts[stream].append(_row(found, row))
+        for image in range(len(labels)):
+            if weights is not None:
+                found = _attack_one(backbone, classifiers, images, labels, prepared, image, weights, settings)
+                for row, stream in enumerate(lasting):
+                    parts[stream].append(_row(found, row))
             if meter is not None:
-                meter.tick()
-        if meter is not None and weights is None:
-            for _ in labels:
                 meter.tick()
     return [_joined(classifiers, chosen, stream, parts[stream]) for stream in streams]
 
