@@ -36,8 +36,8 @@ LOGGED = frozenset({"loss", *ARGUMENTS})
 def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any]:
     """Train from step 0 under watch, with the interventions of `spec` applied at its fork step.
 
-    The trace goes to `folder`. What `step` returns as loss or as an array that `watch.log` measures is logged, and its scalars; the
-    metrics are logged as `evaluate_<name>` at the start, on the way and at the end. With `keep` the state at the end
+    The trace goes to `folder`. What `step` returns as loss, as an array that `watch.log` measures or as a scalar is
+    logged; the metrics are logged as `evaluate_<name>` at the start, on the way and at the end. With `keep` the state at the end
     is written to `folder/final`, as a checkpoint.
 
     Returns:
