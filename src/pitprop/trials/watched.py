@@ -37,8 +37,8 @@ def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any
     """Train from step 0 under watch, with the interventions of `spec` applied at its fork step.
 
     The trace goes to `folder`. What `step` returns as loss, as an array that `watch.log` measures or as a scalar is
-    logged; the metrics are logged as `evaluate_<name>` at the start, on the way and at the end. With `keep` the state at the end
-    is written to `folder/final`, as a checkpoint.
+    logged; the metrics are logged as `evaluate_<name>` at the start, on the way and at the end. With
+    `keep` the state at the end is written to `folder/final`, as a checkpoint.
 
     Returns:
         `findings`; `metrics` with the values at the start, on the way and at the end as `[step, value]` pairs; `every`,
