@@ -45,6 +45,20 @@ REMEDIES: tuple[Remedy, ...] = (
         where=("pitprop.remedies.torch.gradient_stabiliser:GradientStabiliser",),
     ),
     Remedy(
+        name="importance-weights",
+        kind="function",
+        framework="torch",
+        summary="weighs every loss by its share of all losses",
+        where=("pitprop.remedies.torch.importance_weights:importance_weights",),
+    ),
+    Remedy(
+        name="kl-weights",
+        kind="function",
+        framework="torch",
+        summary="weighs losses by a prior times exp(-L / tau): learned weights that a KL term keeps inside",
+        where=("pitprop.remedies.torch.kl_weights:kl_weights",),
+    ),
+    Remedy(
         name="layer-scale",
         kind="module",
         framework="torch",
@@ -59,6 +73,13 @@ REMEDIES: tuple[Remedy, ...] = (
         where=("pitprop.remedies.torch.mean_pool:MeanPool",),
     ),
     Remedy(
+        name="min-snr-weights",
+        kind="function",
+        framework="torch",
+        summary="weighs the losses of diffusion timesteps by their clamped signal-to-noise ratio, a constant",
+        where=("pitprop.remedies.torch.min_snr_weights:min_snr_weights",),
+    ),
+    Remedy(
         name="norm-match",
         kind="function",
         framework="torch",
@@ -71,6 +92,27 @@ REMEDIES: tuple[Remedy, ...] = (
         framework="torch",
         summary="normalises queries and keys per head, so that attention logits are bounded",
         where=("pitprop.remedies.torch.qk_norm:QKNorm",),
+    ),
+    Remedy(
+        name="separate-weights",
+        kind="module",
+        framework="torch",
+        summary="trains loss weights by a criterion of their own, never by the loss that they weigh",
+        where=("pitprop.remedies.torch.separate_weights:SeparateWeights",),
+    ),
+    Remedy(
+        name="tilted-weights",
+        kind="function",
+        framework="torch",
+        summary="weighs losses by a prior times exp(+L / tau), so that large losses count more",
+        where=("pitprop.remedies.torch.tilted_weights:tilted_weights",),
+    ),
+    Remedy(
+        name="uncertainty-weights",
+        kind="module",
+        framework="torch",
+        summary="learns one log variance per loss, so that all losses contribute alike",
+        where=("pitprop.remedies.torch.uncertainty_weights:UncertaintyWeights",),
     ),
     Remedy(
         name="unit-rms",

@@ -36,8 +36,10 @@ motion counts from there. Measured: no alarm on 200 healthy AR(1) series of 3000
 losses were left alone.
 
 ## Remedies
-A regularised or inverted objective by a knob (KL with tau = (max L - min L) / ln kappa; w = L / sum L; group DRO).
-Detaching only freezes. Whether learned weights help at all is a trial against uniform ones.
+`importance-weights` (w = L / sum L) or `tilted-weights` where large losses are to count more; `kl-weights` and
+`uncertainty-weights` where small ones may, within bounds; `separate-weights` for a criterion of one's own, a
+constant such as `min-snr-weights` for timesteps of a diffusion. Detaching only freezes. Whether learned weights help at
+all is a trial against uniform ones, by a knob.
 
 ## Example
 >>> from pitprop.records import RUN, Row
@@ -103,7 +105,15 @@ class LossWeightCollapse:
         "loss_weight_motion",
     )
     severity: ClassVar[Severity] = "failure"
-    remedies: ClassVar[tuple[str, ...]] = ("Knob", "Freeze")
+    remedies: ClassVar[tuple[str, ...]] = (
+        "importance-weights",
+        "tilted-weights",
+        "kl-weights",
+        "uncertainty-weights",
+        "separate-weights",
+        "Knob",
+        "Freeze",
+    )
     shelf: ClassVar[Shelf] = "preview"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
