@@ -119,6 +119,7 @@ class Attack:
         structure = settings.num_active * ((factors * losses).sum(1) + weights.penalty(losses))
         loss = settings.alpha * attack_loss + settings.beta * cross_loss + settings.gamma * structure
         self.optimizer.zero_grad()
+        weights.zero_grad()
         # Streams don't mix, and both optimisers are elementwise: the sum trains each stream by itself.
         loss.sum().backward()
         self.optimizer.step()

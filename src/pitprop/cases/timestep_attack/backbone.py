@@ -96,7 +96,7 @@ class Weights(Protocol):
     """Timestep weights of many streams at once, with the rule that trains them.
 
     The attack calls, per image: `start_image()`; per iteration: forward, `weights(losses)` and `penalty(losses)` and
-    `cross()`, one backward of the whole loss, `step(losses)`.
+    `cross()`, `zero_grad()`, one backward of the whole loss, `step(losses)`.
     """
 
     @property
@@ -130,8 +130,12 @@ class Weights(Protocol):
         """
         ...
 
+    def zero_grad(self) -> None:
+        """Forgets the last iteration's gradients."""
+        ...
+
     def step(self, losses: Float[Tensor, "stream timestep"]) -> None:
-        """Own update, after the attack's backward; forgets the gradients afterwards.
+        """Own update, after the attack's backward; the gradients stay readable.
 
         Args:
             losses: As above, detached.

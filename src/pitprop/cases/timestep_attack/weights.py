@@ -194,7 +194,6 @@ class TimestepWeights(nn.Module):
         """One step of Adam, which skips parameters without a gradient."""
         if self.optimizer is not None:
             self.optimizer.step()
-            self.optimizer.zero_grad()
 
 
 def _spread(losses: Tensor) -> Tensor:
