@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, ResNetCon
 from pitprop import PitpropError
 from pitprop.cases.timestep_attack.imagenet_folder import load_image, read_folder, read_names
 from pitprop.cases.timestep_attack.paper import Surrogate, attack_images, load
+from pitprop.cases.timestep_attack.paper_run import main
 from pitprop.cases.timestep_attack.settings import PAPER, Settings
 from pitprop.cases.timestep_attack.stable_diffusion import StableDiffusion
 from pitprop.cases.timestep_attack.weights import INITIAL, Stream
@@ -253,5 +254,28 @@ def test_folders_without_safe_weights_are_refused(folders, tmp_path):
     with pytest.raises(PitpropError, match="The resolution 100 isn't a multiple of 32"):
         StableDiffusion(folders / "diffusion", NAMES, resolution=100)
     save_surrogate(tmp_path / "ten", num_labels=10)
+    pickled = tmp_path / "pickled"
+    save_surrogate(pickled)
+    torch.save(Surrogate(pickled).model.state_dict(), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    with pytest.raises(PitpropError, match=r"no weights in safetensors, only pytorch_model\.bin\npickled"):
+        Surrogate(pickled)
     with pytest.raises(PitpropError, match="has 10 labels"):
         Surrogate(tmp_path / "ten")
+
+
+def test_the_command_writes_images_weights_and_what_the_rule_says(folders, tmp_path, capsys):
+    given = {"stable-diffusion": folders / "diffusion", "surrogate": folders / "surrogate", "images": folders / "data"}
+    command = [f"--{name}={value}" for name, value in given.items()] + [f"--out={tmp_path / 'out'}", "--device=cpu"]
+    command += ["--mode=learnable", "--mode=fixed", f"--resolution={RESOLUTION}", "--num-images=1"]
+    assert main(command, FEW) == 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"2-learnable.png", "2-fixed.png", "weights.npz", "summary.json"}
+    assert load_image(tmp_path / "out" / "2-fixed.png", RESOLUTION).std() > 0
+    with np.load(tmp_path / "out" / "weights.npz") as kept:
+        assert kept["weights"].shape == kept["losses"].shape == (3, 2, 2)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["fixed"]["first"] == summary["fixed"]["last"] and summary["learnable"]["images"] == 1
+    assert "2.png: " in (said := capsys.readouterr().out) and "fixed: success" in said
+    assert main([*command, f"--surrogate={tmp_path}"], FEW) == 2
+    assert "holds no weights in safetensors" in capsys.readouterr().err

@@ -32,6 +32,7 @@ def drive(weights, losses, num_images):
             w = weights(now)
             seen.append(w.detach().clone())
             total = 100 * (5 * (w * now).sum() + weights.penalty(now).sum())
+            weights.zero_grad()
             if total.requires_grad:
                 total.backward()
             weights.step(now)
@@ -222,3 +223,14 @@ def test_weights_that_nothing_trains_are_reported_as_such():
     found = watch_weights(seen, losses[:, :, 0].flatten(0, 1).double().numpy())
     assert found.severity == "note" and "nothing trains them" in found.message and np.isnan(found.moved)
     assert lead([found])[:3] == (1, 0, 1)
+
+
+def test_an_interior_optimum_is_warned_of_too_while_the_weights_move_towards_it():
+    """The rule's page says so: at first the motion is the same. Ten seeds each, three images."""
+    modes = ("kl", "uncertainty", "separate", "dro")
+    streams = [Stream(mode=mode, seed=seed) for mode in modes for seed in range(10)]
+    losses = noisy(3, len(streams))
+    seen = drive(TimestepWeights(streams), losses, 3).double().numpy()
+    flat = losses.flatten(0, 1).double().numpy()
+    alarms = [watch_weights(seen[:, row], flat[:, row]).severity == "warning" for row in range(len(streams))]
+    assert [sum(alarms[10 * k : 10 * k + 10]) for k in range(4)] == [10, 10, 10, 0]

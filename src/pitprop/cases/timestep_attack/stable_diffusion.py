@@ -6,6 +6,7 @@ model is Stable Diffusion 2 base at 224 x 224, with DDIM in place of the schedul
 """
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,13 @@ class StableDiffusion:
         device: torch.device | str = "cpu",
     ):
         self.device, self.class_names = torch.device(device), tuple(class_names)
-        self.unet = frozen(load_part(UNet2DConditionModel, folder, "unet"), device)
-        self.vae = frozen(load_part(AutoencoderKL, folder, "vae"), device)
+        sparing = {"low_cpu_mem_usage": find_spec("accelerate") is not None}  # diffusers warns where it can't
+        self.unet = frozen(load_part(UNet2DConditionModel, folder, "unet", **sparing), device)
+        self.vae = frozen(load_part(AutoencoderKL, folder, "vae", **sparing), device)
         self.text_encoder = frozen(load_part(CLIPTextModel, folder, "text_encoder"), device)
-        self.tokenizer = load_part(CLIPTokenizer, folder, "tokenizer")
+        self.tokenizer = load_part(CLIPTokenizer, folder, "tokenizer", weights=False)
         # Of whatever class the folder names, only the noise schedule is read.
-        self.scheduler = load_part(DDIMScheduler, folder, "scheduler")
+        self.scheduler = load_part(DDIMScheduler, folder, "scheduler", weights=False)
         cell = 2 ** (len(self.vae.config.block_out_channels) - 1)
         if resolution % (4 * cell):
             raise PitpropError(
@@ -165,13 +167,15 @@ class ShownAttention:
         return attn.to_out[1](attn.to_out[0](attended))
 
 
-def load_part(kind: Any, folder: Path, name: str) -> Any:
+def load_part(kind: Any, folder: Path, name: str, *, weights: bool = True, **options: Any) -> Any:
     """One part of a pipeline's folder (`name` empty: the folder itself), from local safetensors alone.
 
     Args:
         kind: A class of diffusers or transformers with `from_pretrained`.
         folder: The pipeline's.
         name: The part's subfolder.
+        weights: Whether the part has any; they are then loaded from safetensors or not at all.
+        options: Further ones of `from_pretrained`.
 
     Raises:
         PitpropError: It isn't there, holds weights in another format only, or can't be loaded.
@@ -184,8 +188,7 @@ def load_part(kind: Any, folder: Path, name: str) -> Any:
             do="save one there (`save_pretrained`), or give the folder that has it.",
             read=READ,
         )
-    weighty = hasattr(kind, "parameters")
-    if weighty and not list(place.glob("*.safetensors")):
+    if weights and not list(place.glob("*.safetensors")):
         others = sorted(path.name for path in place.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
         raise PitpropError(
             f"{place} holds no weights in safetensors" + (f", only {', '.join(others)}" if others else ""),
@@ -194,7 +197,9 @@ def load_part(kind: Any, folder: Path, name: str) -> Any:
             read=READ,
         )
     try:
-        return kind.from_pretrained(place, local_files_only=True, **({"use_safetensors": True} if weighty else {}))
+        return kind.from_pretrained(
+            place, local_files_only=True, **({"use_safetensors": True} if weights else {}), **options
+        )
     except Exception as error:  # whatever two libraries raise for a damaged file; nothing of ours runs in there
         raise PitpropError(
             f"{place} can't be loaded as a {kind.__name__}: {type(error).__name__}: {error}",
