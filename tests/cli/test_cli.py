@@ -243,6 +243,7 @@ CHANGES = (
 OPTIONS = {
     "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",
     "case model_merging": "* --claims --diagnose --json --out --seeds --steps",
+    "case timestep_attack": "* --claims --diagnose --images --json --mode --out --seeds --source",
     "check": "--allow --fail-on --format --json --knob --seed RECIPE",
     "detect": "--allow --fail-on --format --json --rule RUN",
     "diagnose": f"--json --knob --on --out --screen-seeds --seeds --timeout-s --workers RECIPE {CHANGES}",

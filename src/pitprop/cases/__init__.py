@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pitprop._errors import PitpropError, nearest
 from pitprop.cases.model_merging.options import Options as MergingOptions
+from pitprop.cases.timestep_attack.options import Options as AttackOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,13 @@ CASES: tuple[Case, ...] = (
         recipe="pitprop.cases.model_merging.recipe:recipe",
         run="pitprop.cases.model_merging.run:run",
         options=MergingOptions,
+    ),
+    Case(
+        name="timestep_attack",
+        title="learnable timestep weights of an attack on diffusion latents go to one timestep (seed 0)",
+        recipe="pitprop.cases.timestep_attack.recipe:recipe",
+        run="pitprop.cases.timestep_attack.run:run",
+        options=AttackOptions,
     ),
 )
 

@@ -25,6 +25,8 @@ MARKS = (1, 10, 30, 100, 300, 1000)
 """Images after which weights are written down; the seed has 10 and 1000."""
 REPORTED = 0.0036
 """Shift of the cross-attention weights that the seed reports (L1)."""
+SEED_SHARES = (0.039, 0.060, 0.125, 0.247, 0.529)
+"""Loss shares of the timesteps that the original logged over 1000 images."""
 INITIALISATIONS = 400
 WIRED_IMAGES = 10
 
@@ -68,8 +70,9 @@ def replays(losses: np.ndarray, plan: Plan) -> dict[str, Any]:
 
     Returns:
         `marks`, `path` (weights at the marks), `nearest` (image at which the path passes nearest to the pilot schedule,
-        and the total variation there), `at_10` (total variation to the pilot schedule at 10 images), and for gamma 1
-        and 100, Adam and plain descent, the weights after 100 images.
+        and the total variation there), `at_10` (total variation to the pilot schedule at 10 images), `seed_shares`
+        (the path and `at_10` under the loss shares that the original logged), and `gamma`: the weights after 100
+        images for gamma 1 and 100, Adam and plain descent.
     """
     each = plan.attack.iterations
     path = replay(losses, images=MARKS[-1], seed=plan.first_seed, lr=plan.lr, per_image=each)
@@ -80,6 +83,11 @@ def replays(losses: np.ndarray, plan: Plan) -> dict[str, Any]:
         "nearest": {"image": int(far.argmin()) + 1, "total_variation": float(far.min())},
         "at_10": float(far[9]),
         "gamma": {},
+    }
+    shares = replay(np.array([SEED_SHARES]), images=MARKS[-1], seed=plan.first_seed)
+    found["seed_shares"] = {
+        "path": [shares[mark - 1].tolist() for mark in MARKS],
+        "at_10": float(total_variation(shares[9], np.array(PILOT))),
     }
     for optimizer in ("adam", "sgd"):
         for gamma in (1.0, 100.0):
