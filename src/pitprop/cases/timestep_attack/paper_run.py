@@ -24,7 +24,7 @@ from pitprop.cases.timestep_attack.detection import watch_weights
 from pitprop.cases.timestep_attack.paper import Attacked, attack_images, load
 from pitprop.cases.timestep_attack.settings import PAPER, Settings
 from pitprop.cases.timestep_attack.stable_diffusion import RESOLUTION
-from pitprop.cases.timestep_attack.weights import INITIAL, MODES, Stream
+from pitprop.cases.timestep_attack.weights import INITIAL, MODES, Mode, Stream
 
 
 def main(arguments: Sequence[str] | None = None, settings: Settings = PAPER) -> int:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, settings: Settings = PAPER) -> 
     parser.add_argument("--resolution", type=int, default=RESOLUTION)
     parser.add_argument("--device", help="by default the GPU where there is one")
     given = parser.parse_args(arguments)
-    modes = tuple(dict.fromkeys(given.mode or ["learnable"]))
+    modes: tuple[Mode, ...] = tuple(dict.fromkeys(given.mode or ["learnable"]))
     streams = [Stream(mode=mode, seed=given.seed, schedule=INITIAL[-settings.num_active :]) for mode in modes]
     try:
         paper = load(
