@@ -77,7 +77,8 @@ def c1(results: Results) -> Judgement:
     word = "CONFIRMED" if right.all() else "HALF" if right.any() or replayed else "REFUTED"
     return Judgement(
         word,
-        f"{gone.sum()} of {len(gone)} networks have over {COLLAPSED:g} on one timestep after {_images(results)} images, "
+        f"{gone.sum()} of {len(gone)} networks have over {COLLAPSED:g} on one timestep after {_images(results)} "
+        "images, "
         f"{right.sum()} on timestep {lowest}, the one of the smallest mean loss; mean weights {show(final.mean(0))}; "
         f"1000 images of the same losses, replayed: {show(long)}",
     )
@@ -128,8 +129,10 @@ def c6(results: Results) -> Judgement:
     return Judgement(
         "HALF" if minimised < 0 <= maximised or minimised < maximised else "OPEN",
         f"sum w L against the start: learnable {minimised:+.1%}, dro {maximised:+.1%}, importance "
-        f"{towards('importance'):+.1%}; so a maximum over w asks for what the seed wants and a detached minimum doesn't. "
-        f"Largest loss, against fixed: {said(results, 'dro', 'worst_loss')}, {said(results, 'importance', 'worst_loss')}",
+        f"{towards('importance'):+.1%}; so a maximum over w asks for what the seed wants and a detached minimum "
+        "doesn't. "
+        f"Largest loss, against fixed: {said(results, 'dro', 'worst_loss')}, "
+        f"{said(results, 'importance', 'worst_loss')}",
     )
 
 
@@ -139,8 +142,10 @@ def c7(results: Results) -> Judgement:
     moves = wired["total_variation"] > 0 and not results["census"]["wired"]
     return Judgement(
         "REFUTED" if never and moves else "OPEN",
-        f"all {len(dead)} tensors of the cross-attention network have no gradient, for nothing reads its weights; read by "
-        f"the loss, they move by {wired['total_variation']:.2g} in {wired['images']} images. The seed's shift of 0.0036 "
+        f"all {len(dead)} tensors of the cross-attention network have no gradient, for nothing reads its "
+        "weights; read by "
+        f"the loss, they move by {wired['total_variation']:.2g} in {wired['images']} images. The seed's shift of "
+        "0.0036 "
         f"is how far a fresh network is from its schedule: median {own['median']:.2g}, 10 to 90 % {own['low']:.2g} to "
         f"{own['high']:.2g} of {own['seeds']} seeds",
     )
@@ -152,7 +157,8 @@ def c8(results: Results) -> Judgement:
     frozen = far == 0 and any("self_attention" in name for name in names)
     return Judgement(
         "REFUTED" if frozen else "OPEN",
-        f"it prevents the collapse (motion {far:g}) because nothing trains the network: all {len(names)} tensors have no "
+        f"it prevents the collapse (motion {far:g}) because nothing trains the network: all {len(names)} tensors "
+        "have no "
         "gradient; a fixed schedule with extra code",
     )
 
@@ -174,7 +180,8 @@ def c10(results: Results) -> Judgement:
     return Judgement(
         "REFUTED" if near else "OPEN",
         f"the collapse under the seed's own loss shares, after 10 images: {show(seed['path'][1])}, total variation "
-        f"{seed['at_10']:.3f} from the pilot schedule {show(PILOT)}; after 1000: {show(seed['path'][-1])}. It is a stop "
+        f"{seed['at_10']:.3f} from the pilot schedule {show(PILOT)}; after 1000: {show(seed['path'][-1])}. It is "
+        "a stop "
         f"on the way. Under the losses measured here the path passes it at {own['nearest']['total_variation']:.3f} "
         f"(image {own['nearest']['image']})",
     )

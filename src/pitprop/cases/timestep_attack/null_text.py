@@ -1,6 +1,8 @@
 """Null-text optimisation: an unconditional embedding per step with which guided steps retrace the inversion.
 
 Mokady et al. 2022, arXiv 2211.09794, as the original uses it: the embedding of one step is where the next one starts.
+Also as in the original, the first active step starts from the latent of the step before it (251 for 201, of 20 steps)
+and should end at its own: the embeddings make up for that, too.
 """
 
 import torch

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -38,10 +37,10 @@ def _grid(ran: StreamResult, chosen: data.Images) -> Figure:
         for column in range(count):
             axis, pixels = axes[row, column], images[column]
             if row == 2 and pixels.shape[0] == 1:
-                axis.imshow(pixels[0], cmap="RdBu", vmin=-1, vmax=1)
+                axis.imshow(pixels[0].numpy(), cmap="RdBu", vmin=-1, vmax=1)
             else:
                 shown = ((pixels + 1) / 2).clamp(0, 1).permute(1, 2, 0)
-                axis.imshow(shown.expand(-1, -1, 3) if shown.shape[2] == 1 else shown)
+                axis.imshow(shown.expand(-1, -1, 3).numpy())
             axis.set(xticks=[], yticks=[])
             if row == 1 and ran.metrics["success"][column]:
                 axis.spines[:].set(color=COLOURS[-1], linewidth=2.5)
@@ -94,7 +93,7 @@ def _losses(results: dict[str, Any]) -> Figure:
         growth.plot(by_iteration[:, timestep], color=colour, label=f"timestep {timestep}")
     growth.set(title="self-attention loss, mean over images", xlabel="iteration")
     growth.legend(fontsize=8, frameon=False)
-    losses = torch.tensor(stream["losses"])
+    losses = np.array(stream["losses"])
     share.bar(range(len(losses)), losses / losses.sum(), color=COLOURS)
     share.set(title="share of the timesteps", xlabel="timestep (0 is the noisiest)")
     for axis in (growth, share):

@@ -18,9 +18,11 @@ def prose(results: Results) -> str:
     long = results["replays"]["path"][-1]
     lines += [f"| 1000 images, losses replayed | {show(long)} | {motion(long, network[0]):.3f} |", ""]
     lines += [
-        f"Loss shares of the five timesteps under the fixed schedule: {show(values / values.sum())}. Predicted from them "
+        f"Loss shares of the five timesteps under the fixed schedule: {show(values / values.sum())}. Predicted "
+        "from them "
         f"beforehand: all weight to timestep {predicted['index']}, half of it moved at iteration "
-        f"{_number(predicted['collapse'])}. Measured over {lead['num_streams']} networks: {lead['num_moved']} had moved "
+        f"{_number(predicted['collapse'])}. Measured over {lead['num_streams']} networks: {lead['num_moved']} "
+        "had moved "
         f"half of their weight by image {last}, at iteration {_of(lead['moved'])}; the rule `loss-weight-collapse` "
         f"spoke in {lead['num_alarms']} of them, at iteration {_of(lead['alarm'])}.",
         "",

@@ -42,7 +42,8 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
     rows = [(name, _line(stream)) for name, stream in results["streams"].items()]
     rows += [("vertex predicted beforehand", _prediction(results["predicted"]))]
     if claims:
-        command = ("pitprop", "case", "timestep_attack", "--claims", "--images", str(plan.images))
+        size = ("--images", str(plan.images), "--seeds", str(plan.seeds), "--source", plan.source)
+        command = ("pitprop", "case", "timestep_attack", "--claims", *size)
         judged, written = write_up(ATTACK, condense(plan, results, ran, command), folder)
         rows, files = rows + judged, files + written
     return CaseResult(title="timestep_attack: where the timestep weights go", rows=tuple(rows), files=tuple(files))
