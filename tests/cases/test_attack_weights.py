@@ -1,13 +1,19 @@
 """Timestep weights: the original's network, number by number, every mode's fixed point, and what is predicted of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from pitprop import PitpropError
+from pitprop.cases.timestep_attack import classifiers, data
+from pitprop.cases.timestep_attack.attack import attack
+from pitprop.cases.timestep_attack.denoiser import PixelBackbone, UNet
 from pitprop.cases.timestep_attack.detection import lead, watch_weights
 from pitprop.cases.timestep_attack.prediction import predict_vertex
+from pitprop.cases.timestep_attack.settings import LAPTOP
 from pitprop.cases.timestep_attack.weights import INITIAL, MODES, PILOT, Stream, TimestepWeights
 from pitprop.remedies.torch.importance_weights import importance_weights
 from pitprop.remedies.torch.kl_weights import kl_weights
@@ -32,6 +38,7 @@ def drive(weights, losses, num_images):
             w = weights(now)
             seen.append(w.detach().clone())
             total = 100 * (5 * (w * now).sum() + weights.penalty(now).sum())
+            weights.zero_grad()
             if total.requires_grad:
                 total.backward()
             weights.step(now)
@@ -222,3 +229,33 @@ def test_weights_that_nothing_trains_are_reported_as_such():
     found = watch_weights(seen, losses[:, :, 0].flatten(0, 1).double().numpy())
     assert found.severity == "note" and "nothing trains them" in found.message and np.isnan(found.moved)
     assert lead([found])[:3] == (1, 0, 1)
+
+
+def test_an_interior_optimum_is_warned_of_too_while_the_weights_move_towards_it():
+    """The rule's page says so: at first the motion is the same. Ten seeds each, three images."""
+    modes = ("kl", "uncertainty", "separate", "dro")
+    streams = [Stream(mode=mode, seed=seed) for mode in modes for seed in range(10)]
+    losses = noisy(3, len(streams))
+    seen = drive(TimestepWeights(streams), losses, 3).double().numpy()
+    flat = losses.flatten(0, 1).double().numpy()
+    alarms = [watch_weights(seen[:, row], flat[:, row]).severity == "warning" for row in range(len(streams))]
+    assert [sum(alarms[10 * k : 10 * k + 10]) for k in range(4)] == [10, 10, 10, 0]
+
+
+def test_a_real_attack_is_warned_of_within_its_first_image():
+    """Attention and gradients of a U-Net as it is at initialisation; the weights' loss is linear all the same."""
+    torch.manual_seed(0)
+    backbone = PixelBackbone(UNet().requires_grad_(False).eval())
+    image = data.load("digits")[1].images[:1].expand(3, -1, -1, -1)
+    streams = [Stream(mode=mode) for mode in ("learnable", "learnable_detached", "dro")]
+    weights = TimestepWeights(streams)
+    settings = replace(LAPTOP, null_iterations=1)
+    result = attack(backbone, classifiers.cnn(1, 4), image, torch.tensor([3, 3, 3]), weights, settings)
+    learnable, detached, dro = (
+        watch_weights(result.weights[:, row].double().numpy(), result.self_losses[:, row].double().numpy())
+        for row in range(3)
+    )
+    assert learnable.severity == "warning" and learnable.alarm < PER_IMAGE and np.isnan(learnable.moved)
+    assert learnable.vertex_said == learnable.vertex
+    assert (detached.severity, dro.severity) == (None, None)
+    assert torch.equal(result.weights[0, 1], result.weights[-1, 1])

@@ -191,7 +191,7 @@ class TimestepWeights(nn.Module):
         return self.constants if self.network is None else self._of(self.network.cross_attention)
 
     def step(self, losses: Float[Tensor, "stream timestep"]) -> None:
-        """One step of Adam, which skips parameters without a gradient."""
+        """One step of Adam, which skips parameters without a gradient; the gradients stay readable."""
         if self.optimizer is not None:
             self.optimizer.step()
 
