@@ -71,7 +71,9 @@ def score(found: Detected, mask: Float[Tensor, "image height width"], label: Int
 
 
 def aupro(
-    maps: Float[ndarray, "image height width"], mask: Float[ndarray, "image height width"], most: float = FALSE_POSITIVES
+    maps: Float[ndarray, "image height width"],
+    mask: Float[ndarray, "image height width"],
+    most: float = FALSE_POSITIVES,
 ) -> float:
     """Area under the per-region overlap, over the false-positive rate from 0 to `most`; range 0 to 1, NaN undefined.
 
