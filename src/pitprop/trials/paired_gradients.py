@@ -97,7 +97,9 @@ def gradient_share(
     for i, batch in enumerate(chosen):
         subject = Subject(model=model, batches=(batch,), loss_fn=loss_fn)
         pairs.append([_one(subject, names, without, seed + i, ablated=ablated) for ablated in (False, True)])
-    return _judge(pairs, at, without, seed, margin, confidence)
+    return GradientShare(
+        at=at, without=without, seed=seed, confidence=confidence, margin=margin, **_compared(pairs, confidence)
+    )
 
 
 def _expect(num: int, margin: float) -> None:
@@ -157,12 +159,11 @@ def _inputs(model: nn.Module, names: list[str], seen: _Seen, calls: list[int], f
             hook.remove()
 
 
-def _judge(
-    pairs: list[list[_Seen]], at: str, without: str, seed: int, margin: float, confidence: float
-) -> GradientShare:
+def _compared(pairs: list[list[_Seen]], confidence: float) -> dict[str, Any]:
+    """What the pairs say: norms, ratios and factors."""
     ratios = [_over(spoken.norm, silent.norm) for spoken, silent in pairs]
-    first, *others = dict.fromkeys(_place(spoken) for spoken, _ in pairs)
-    position: Position = "both" if others else first
+    places: set[Position] = {_place(spoken) for spoken, _ in pairs}
+    position: Position = places.pop() if len(places) == 1 else "both"
     parts: dict[str, list[float]] = {}
     if position == "before":
         parts[DILUTION] = [_product(spoken.branches, lambda b: b.dilution) for spoken, _ in pairs]
@@ -172,19 +173,14 @@ def _judge(
     if parts:
         known = [math.prod(values) for values in zip(*parts.values(), strict=True)]
         parts[REST] = [_over(ratio, product) for ratio, product in zip(ratios, known, strict=True)]
-    return GradientShare(
-        at=at,
-        without=without,
-        seed=seed,
-        confidence=confidence,
-        margin=margin,
-        with_norms=tuple(spoken.norm for spoken, _ in pairs),
-        without_norms=tuple(silent.norm for _, silent in pairs),
-        ratio=ratio_of(ratios, confidence),
-        position=position,
-        factors={name: ratio_of(values, confidence) for name, values in parts.items()},
-        branch_ratio=ratio_of([_longest(spoken.branches) for spoken, _ in pairs], confidence),
-    )
+    return {
+        "with_norms": tuple(spoken.norm for spoken, _ in pairs),
+        "without_norms": tuple(silent.norm for _, silent in pairs),
+        "ratio": ratio_of(ratios, confidence),
+        "position": position,
+        "factors": {name: ratio_of(values, confidence) for name, values in parts.items()},
+        "branch_ratio": ratio_of([_longest(spoken.branches) for spoken, _ in pairs], confidence),
+    }
 
 
 def _place(seen: _Seen) -> Position:
