@@ -63,7 +63,7 @@ class Options:
 
     seeds: int | None = None
     """Number of seeds; by default 2, or 5 with --claims."""
-    steps: int = 200
+    steps: int = 60
     """Steps of stage 2 in one feedback loop."""
     variant: VariantName | None = None
     """Only this way of putting the cross-attention in, beside the base without it; by default all."""

@@ -1,4 +1,4 @@
-"""`pitprop case clip_anomaly`: the base, the ladder of variants with its pictures, and, where asked for, every claim."""
+"""`pitprop case clip_anomaly`: the base, the ladder of variants, its pictures, and, where asked for, every claim."""
 
 from pathlib import Path
 
@@ -61,6 +61,6 @@ def _line(arm) -> str:
     measured = arm["last"]
     return (
         f"loss {mean(arm['loss_first']):.2f} -> {mean(arm['loss_end']):.2f}, pixel AUROC "
-        f"{mean(measured['pixel_auroc']):.3f} (cross-attention off {mean(measured['pixel_auroc_without']):.3f}), branch "
-        f"over stream {mean(measured['branch_ratio']):.2g}"
+        f"{mean(measured['pixel_auroc']):.3f} (cross-attention off {mean(measured['pixel_auroc_without']):.3f}), "
+        f"branch over stream {mean(measured['branch_ratio']):.2g}"
     )
