@@ -147,7 +147,9 @@ def test_captions_of_the_same_class_and_state_may_be_swapped():
     image, text, scale = torch.randn(3, 4), torch.randn(3, 4), torch.tensor(1.0)
     swapped = text[[1, 0, 2]]
     same = torch.tensor([0, 0, 1])
-    torch.testing.assert_close(contrastive_loss(image, swapped, same, scale), contrastive_loss(image, text, same, scale))
+    torch.testing.assert_close(
+        contrastive_loss(image, swapped, same, scale), contrastive_loss(image, text, same, scale)
+    )
     each = torch.arange(3)
     assert contrastive_loss(image, swapped, each, scale) != contrastive_loss(image, text, each, scale)
 

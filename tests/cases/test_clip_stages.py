@@ -67,7 +67,9 @@ def test_a_frozen_branch_stays_and_scaled_gradients_are_logged_as_they_were():
     frozen = run_arm(Arm(injection=VARIANTS["A"], context_norm=50.0, frozen=True), SETTINGS)
     assert frozen["raw_norm"]["first"] == frozen["raw_norm"]["last"]
     plain, tenfold = (run_arm(Arm(injection=None, loss_factor=factor), SETTINGS) for factor in (1.0, 10.0))
-    ratio = tenfold["gradient_norms"]["image_adapter"]["start"][0] / plain["gradient_norms"]["image_adapter"]["start"][0]
+    ratio = (
+        tenfold["gradient_norms"]["image_adapter"]["start"][0] / plain["gradient_norms"]["image_adapter"]["start"][0]
+    )
     assert ratio == pytest.approx(10, rel=0.05)
     assert tenfold["loss_first"] == pytest.approx(plain["loss_first"], rel=1e-4)
     assert math.isnan(plain["raw_norm"]["first"][0])
@@ -89,7 +91,9 @@ def test_pictures_and_gradient_ladder(tmp_path):
     assert set(ladder) == {at("A", 50.0)}  # a branch that is exactly zero at the start has no ratio to show
     shown = ladder[at("A", 50.0)]
     assert len(shown["with"]) == 20 and shown["single"][0] <= shown["ratio"][0] <= shown["single"][1]
-    assert [path.stat().st_size > 5000 for path in draw({**found, "gradients": ladder}, SETTINGS, tmp_path)] == [True] * 3
+    assert [path.stat().st_size > 5000 for path in draw({**found, "gradients": ladder}, SETTINGS, tmp_path)] == [
+        True
+    ] * 3
 
 
 def test_the_arms_are_the_grid_of_context_norm_and_scale():
