@@ -69,24 +69,17 @@ def loss(model: AdaptedCLIP, batch: Batch, *, cross_attention: bool = True) -> F
     return detection + segmentation(similarity_maps(seen.patches, text, batch.mask.shape[-1]), batch.mask).sum()
 
 
-def text_loss(
-    model: AdaptedCLIP,
-    batch: Batch,
-    image_context: Float[Tensor, "image patch embed"] | None = None,
-    *,
-    original: bool = False,
-) -> Float[Tensor, ""]:
+def text_loss(model: AdaptedCLIP, batch: Batch, *, original: bool = False) -> Float[Tensor, ""]:
     """The loss of stage 1: segmentation with frozen image features, and normal and abnormal kept apart.
 
     Args:
         model: Its text side is trained.
-        batch: With `features`.
-        image_context: For the text cross-attention.
+        batch: With `features`, and with `context` for the text cross-attention.
         original: The original's loop over the levels says `loss = ...` where `loss += ...` is meant, so that only the
             last level trains (corrected later in its history, ecb6bd3).
     """
     assert batch.features is not None  # narrows the type: stage 1 always computes them
-    features = model.read(image_context)[0]
+    features = model.read(batch.context)[0]
     text = features[batch.class_index]
     per_level = segmentation(similarity_maps(batch.features, text, batch.mask.shape[-1]), batch.mask)
     per_level = per_level + ORTHOGONAL * (text[..., 0] * text[..., 1]).sum(-1).mean() ** 2

@@ -15,6 +15,7 @@ from pitprop.cases.clip_anomaly.adapters import ImageAdapter, TextAdapter, adapt
 from pitprop.cases.clip_anomaly.cross_attention import CrossAttention, Injection
 from pitprop.cases.clip_anomaly.options import ClipSize
 from pitprop.cases.clip_anomaly.prompts import prompts
+from pitprop.cases.clip_anomaly.sample import Batch
 from pitprop.cases.clip_anomaly.towers import TwoTowers
 
 
@@ -61,7 +62,7 @@ class AdaptedCLIP(nn.Module):
         if injection is not None:
             self.image_cross_attn = CrossAttention(size.vision_width, size.embed, size.cross_heads, injection)
             self.text_cross_attn = CrossAttention(size.embed, size.embed, size.cross_heads, injection)
-        per_class = [sum(prompts(name), []) for name in class_names]
+        per_class = [normal + abnormal for normal, abnormal in map(prompts, class_names)]
         self.num_normal = len(prompts(class_names[0])[0])
         ids = torch.stack([clip.text.tokenise(texts) for texts in per_class])
         self.register_buffer("ids", ids, persistent=False)
@@ -94,8 +95,8 @@ class AdaptedCLIP(nn.Module):
         detection = F.normalize(self.image_adapter.det_proj(last), dim=-1).mean(1)
         return Seen(torch.stack(patches), detection)
 
-    def forward(self, batch, *, cross_attention: bool = True) -> Seen:
-        """What the image side says of a `Batch`; `cross_attention=False` is how the original's test script evaluates."""
+    def forward(self, batch: Batch, *, cross_attention: bool = True) -> Seen:
+        """What the image side says; `cross_attention=False` is how the original's test script evaluates."""
         stream = self.stream(batch.image) if batch.stream is None else batch.stream
         return self.see(stream, self.text_context[batch.class_index] if cross_attention else None)
 
@@ -128,6 +129,32 @@ class AdaptedCLIP(nn.Module):
         normal, abnormal = each[:, : self.num_normal].mean(1), each[:, self.num_normal :].mean(1)
         features = torch.stack([F.normalize(normal, dim=-1), F.normalize(abnormal, dim=-1)], -1)
         return features, early.unflatten(0, (len(self.class_names), -1)).flatten(1, 2)
+
+    @torch.no_grad()
+    def frozen(self, image: Float[Tensor, "image 3 height width"]) -> tuple[Tensor, Tensor]:
+        """What the untrained towers see, for stage 1, with `surgery` in the last blocks.
+
+        Returns:
+            Normalised patch features `[level, image, patch, embed]`; and the image context `[image, patch, embed]` of
+            loop 1: features of the first level plus the normalised class token of the last.
+        """
+        visual, found = self.clip.visual, []
+        x = visual.stem(image)  # type: ignore[operator,union-attr]
+        blocks = visual.blocks  # type: ignore[union-attr]
+        for index, block in enumerate(blocks):  # type: ignore[arg-type]
+            x = block(x, surgery=index >= len(blocks) - self.size.surgery_layers)  # type: ignore[arg-type]
+            if index + 1 in self.size.levels:
+                found.append(F.normalize(visual.project(visual.ln_post(x)), dim=-1))  # type: ignore[operator,union-attr]
+        levels = torch.stack(found)
+        return levels[:, :, 1:], levels[0, :, 1:] + levels[-1, :, :1]
+
+    @torch.no_grad()
+    def trained_context(self, batch: Batch) -> Float[Tensor, "image patch embed"]:
+        """The image context of loops 2 and later: the trained adapters' features, without the image cross-attention,
+        as in the original.
+        """
+        seen = self(batch, cross_attention=False)
+        return seen.patches[0] + seen.detection[:, None]
 
     @torch.no_grad()
     def set_text(

@@ -17,9 +17,9 @@ class ClipSize:
     """Side of a patch in pixels (14)."""
     vision_width: int = 64
     """Width of the image tower (1024)."""
-    vision_layers: int = 8
+    vision_layers: int = 4
     """Blocks of the image tower (24)."""
-    text_layers: int = 4
+    text_layers: int = 3
     """Blocks of the text tower (12)."""
     embed: int = 48
     """Width of the text tower and of the common space (768)."""
@@ -27,13 +27,13 @@ class ClipSize:
     """Heads of both towers (16 and 12)."""
     text_length: int = 16
     """Tokens of a prompt, padding included (77)."""
-    levels: tuple[int, ...] = (2, 4, 6, 8)
+    levels: tuple[int, ...] = (1, 2, 3, 4)
     """Blocks after which patch features are taken (6, 12, 18, 24)."""
-    image_adapters: int = 2
+    image_adapters: int = 1
     """Adapters in the image tower, after the blocks from 0 on (6)."""
     text_adapters: int = 1
     """Adapters in the text tower, after the blocks from 0 on (3)."""
-    surgery_layers: int = 6
+    surgery_layers: int = 3
     """Last blocks whose attention is of values to values in the features of stage 1 (19)."""
     cross_heads: int = 4
     """Heads of the cross-attention (8)."""

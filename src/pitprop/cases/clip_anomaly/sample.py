@@ -29,9 +29,11 @@ class Batch(NamedTuple):
     class_index: Int[Tensor, " image"]
     """Row of the model's text features and text context."""
     stream: Float[Tensor, "image token width"] | None = None
-    """The vision tower's residual stream after block 0, where it was computed before: no trained part lies before it."""
+    """The vision tower's residual stream after block 0, computed before: nothing trained lies before it."""
     features: Float[Tensor, "level image patch embed"] | None = None
     """The frozen towers' own patch features at the four levels, for stage 1, where they were computed before."""
+    context: Float[Tensor, "image patch embed"] | None = None
+    """What the text cross-attention looks at in stage 1."""
 
 
 def collate(samples: list[Sample], class_names: tuple[str, ...]) -> Batch:
@@ -53,4 +55,5 @@ def take(pool: Batch, rows: Int[Tensor, " image"]) -> Batch:
         class_index=pool.class_index[rows],
         stream=None if pool.stream is None else pool.stream[rows],
         features=None if pool.features is None else pool.features[:, rows],
+        context=None if pool.context is None else pool.context[rows],
     )
