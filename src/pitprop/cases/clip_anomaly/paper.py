@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pitprop._errors import PitpropError
 from pitprop.cases.clip_anomaly.options import PAPER, ClipSize
+from pitprop.cases.clip_anomaly.towers import TextTower, VisionTower
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Of OpenAI's CLIP, per channel of RGB in [0, 1]."""
@@ -112,8 +113,8 @@ class PaperCLIP(nn.Module):
 
     def __init__(self, clip: Any, tokenizer: Any, size: ClipSize):
         super().__init__()
-        self.visual = PaperVision(clip, size.image_size // size.patch)
-        self.text = PaperText(clip, tokenizer, size.text_length)
+        self.visual: VisionTower = PaperVision(clip, size.image_size // size.patch)
+        self.text: TextTower = PaperText(clip, tokenizer, size.text_length)
 
 
 def load_clip(folder: Path | str, image_size: int = PAPER.image_size) -> tuple[PaperCLIP, ClipSize]:

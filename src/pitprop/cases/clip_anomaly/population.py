@@ -103,7 +103,9 @@ def fit(
         losses.append(losses_now)
         for part in parts:
             squares = [g.flatten(1).square().sum(1) for name, g in gradients.items() if name.split(".")[1] == part]
-            norms[part].append(torch.stack(squares).sum(0).sqrt() if squares else torch.full_like(losses_now, torch.nan))
+            norms[part].append(
+                torch.stack(squares).sum(0).sqrt() if squares else torch.full_like(losses_now, torch.nan)
+            )
     with torch.no_grad():
         for name, parameter in trained.items():
             for model, value in zip(models, parameter, strict=True):
