@@ -1,6 +1,6 @@
 """Anomaly maps and how good they are: pixel and image AUROC and average precision, and AUPRO."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ def aupro(
     weights, normal = np.zeros(mask.shape), mask == 0
     num_regions = 0
     for image, weight in zip(mask, weights, strict=True):
-        regions, found = ndimage.label(image > 0, structure=np.ones((3, 3)))  # type: ignore[misc]
+        regions, found = cast(tuple[ndarray, int], ndimage.label(image > 0, structure=np.ones((3, 3))))
         num_regions += found
         if found:
             areas = np.bincount(regions.ravel())

@@ -4,7 +4,7 @@ The towers are frozen and shared, so all models' tokens go through them as one b
 stacked parameters are trained as they would be alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,6 +62,7 @@ def fit(
     *,
     lr: float,
     contexts: Float[Tensor, "model image patch embed"] | None = None,
+    gradient_factors: Mapping[str, float] | None = None,
     milestones: Sequence[float] = (0.5, 0.8),
 ) -> Log:
     """Trains every model's `parts` with a new Adam, in place.
@@ -74,6 +75,7 @@ def fit(
         parts: Submodules by name that are trained; those that a model hasn't are left out.
         lr: Learning rate; halved at each milestone.
         contexts: Each model's own image context for stage 1, in place of the pool's.
+        gradient_factors: Factor of a part's gradients before Adam sees them.
         milestones: Shares of the steps.
     """
     trained = {
@@ -97,7 +99,7 @@ def fit(
             values_now = {name: parameter.detach() for name, parameter in trained.items()}
             gradients, losses_now = gradient(values_now, buffers, contexts, images)
         for name, parameter in trained.items():
-            parameter.grad = gradients[name]
+            parameter.grad = gradients[name] * (gradient_factors or {}).get(name.split(".")[1], 1.0)
         optimizer.step()
         schedule.step()
         losses.append(losses_now)

@@ -33,7 +33,7 @@ class Knobs:
 
     variant: VariantName = "A"
     """How the cross-attention is put in; see `cross_attention.VARIANTS`."""
-    context_norm: Literal[1.0, 10.0, 50.0] = 50.0
+    context_norm: Literal[1, 10, 50] = 50
     """Norm of the text context over that of the image stream."""
     normalise: bool = False
     """Normalise the text context, whatever the variant."""
@@ -49,7 +49,7 @@ class Knobs:
     """Images per step."""
     num_train: int = 480
     """Different training images."""
-    num_held_out: int = 120
+    num_held_out: int = 72
     """Images of the evaluation."""
 
 

@@ -55,8 +55,11 @@ class TextTower(Protocol):
 class TwoTowers(Protocol):
     """A CLIP: a module with these two parts."""
 
-    visual: VisionTower
-    text: TextTower
+    @property
+    def visual(self) -> VisionTower: ...
+
+    @property
+    def text(self) -> TextTower: ...
 
 
 class Block(nn.Module):
