@@ -1,6 +1,7 @@
 """The whole case at full size, on a tiny CLIP and a generated VisA: every stage, every variant, once."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,10 +15,13 @@ from pitprop.cases.clip_anomaly.folders import read_folder
 from pitprop.cases.clip_anomaly.loading import load
 from pitprop.cases.clip_anomaly.losses import loss, text_loss
 from pitprop.cases.clip_anomaly.model import AdaptedCLIP
+from pitprop.cases.clip_anomaly.options import PAPER, Options
 from pitprop.cases.clip_anomaly.paper import load_clip
-from pitprop.cases.clip_anomaly.paper_run import Paper, batches, run_paper, split
+from pitprop.cases.clip_anomaly.paper_run import Paper, batches, from_options, run_paper, split
 from pitprop.cases.clip_anomaly.population import PARTS
+from pitprop.cases.clip_anomaly.run import run
 from pitprop.cases.clip_anomaly.sample import collate
+from pitprop.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +103,26 @@ def test_every_fifth_of_each_kind_is_held_out(places, tmp_path):
         picture(tmp_path / "bottle" / "test" / "good" / f"{i}.png")
     with pytest.raises(PitpropError, match="4 photographs, too few to hold any out"):
         split(read_folder(tmp_path))
+
+
+def test_the_command_line_asks_for_what_it_needs(places, tmp_path, monkeypatch):
+    clip, data = places
+    with pytest.raises(PitpropError, match=r"needs a CLIP and a data folder(.|\n)*--preset paper --clip FOLDER"):
+        run(tmp_path, Options(preset="paper"))
+    options = Options(preset="paper", clip=clip, data=data, variant="C", paper_steps=1)
+    with pytest.raises(PitpropError, match="Claims are judged"):
+        run(tmp_path, options, claims=True)
+    settings = from_options(tmp_path, options, False)
+    assert (settings.variants, settings.steps, settings.image_size) == (("C",), 1, 518)
+    with pytest.raises(PitpropError, match="518 pixels can't be cut into patches of 8"):
+        run(tmp_path, options)  # the tiny CLIP has other patches: it got as far as the real files
+
+
+def test_the_command_itself(places, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pitprop.cases.clip_anomaly.paper_run.PAPER", replace(PAPER, image_size=IMAGE_SIZE))
+    command = ["case", "clip_anomaly", "--preset", "paper", "--no-diagnose", "--variant", "C", "--paper-steps", "1"]
+    command += ["--clip", str(places[0]), "--data", str(places[1]), "--out", str(tmp_path), "--json"]
+    assert main(command) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [name for name, _ in said["rows"]] == ["none", "C"]
+    assert main([*command[:-2], str(tmp_path / "absent"), "--clip", str(tmp_path / "absent")]) == 2

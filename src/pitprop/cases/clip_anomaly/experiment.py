@@ -6,8 +6,11 @@ all seeds, as they were for the seed's authors: intervals hold for this base.
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -20,9 +23,10 @@ from pitprop.cases.clip_anomaly.model import AdaptedCLIP
 from pitprop.cases.clip_anomaly.population import PARTS, Log, fit, rows
 from pitprop.cases.clip_anomaly.recipe import evaluate, recipe
 from pitprop.cases.clip_anomaly.sample import Batch, take
-from pitprop.cases.clip_anomaly.stages import Data, Schedule, images, loaded, train
+from pitprop.cases.clip_anomaly.stages import Data, Schedule, base, images, loaded, train
 from pitprop.indicators import branch_ratio
 from pitprop.trials.comparison import compare
+from pitprop.trials.executors.local import cores
 from pitprop.trials.paired_gradients import gradient_share
 from pitprop.trials.progress import Meter, OnProgress
 
@@ -37,9 +41,11 @@ class Settings:
     """Size of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1)
-    schedule: Schedule = field(default_factory=lambda: Schedule(image_steps=100, text_steps=20))
+    schedule: Schedule = field(default_factory=lambda: Schedule(image_steps=60, text_steps=20))
     """Of one loop."""
     data: Data = field(default_factory=Data)
+    workers: int | None = None
+    """Processes; by default one per core. With 1, the arms run in this one."""
 
 
 def run_arms(arms: Mapping[str, Arm], settings: Settings, progress: OnProgress | None = None) -> dict[str, Any]:
@@ -50,11 +56,17 @@ def run_arms(arms: Mapping[str, Arm], settings: Settings, progress: OnProgress |
         loss against the arm that continues the base, paired by seed.
     """
     meter = Meter(progress, len(arms))
+    meter.enter("the towers and the base, made once and kept")
+    base(settings.data)
+    meter.enter("stage 2 of each arm")
     found: dict[str, Any] = {}
-    for name, arm in arms.items():
-        meter.enter(name)
-        found[name] = run_arm(arm, settings)
-        meter.tick()
+    meter.workers = min(settings.workers or cores(), len(arms))
+    one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    with ProcessPoolExecutor(meter.workers, get_context("spawn"), **one_thread) as workers:
+        run = map if meter.workers == 1 else workers.map
+        for name, done in zip(arms, run(run_arm, arms.values(), repeat(settings)), strict=True):
+            found[name] = done
+            meter.tick()
     return {"arms": found, "comparisons": comparisons(found, settings)}
 
 

@@ -62,12 +62,17 @@ def score(found: Detected, mask: Float[Tensor, "image height width"], label: Int
     """`pixel_auroc`, `pixel_ap`, `image_auroc`, `image_ap` (scikit-learn) and `aupro`; NaN where only one class is."""
     pixels, wrong = found.maps.flatten().numpy(), (mask.flatten() > 0).numpy()
     return {
-        "pixel_auroc": _undefined_or(roc_auc_score, wrong, pixels),
+        "pixel_auroc": pixel_auroc(found, mask),
         "pixel_ap": _undefined_or(average_precision_score, wrong, pixels),
         "image_auroc": _undefined_or(roc_auc_score, label.numpy(), found.scores.numpy()),
         "image_ap": _undefined_or(average_precision_score, label.numpy(), found.scores.numpy()),
         "aupro": aupro(found.maps.numpy(), mask.numpy()),
     }
+
+
+def pixel_auroc(found: Detected, mask: Float[Tensor, "image height width"]) -> float:
+    """Area under the ROC curve over all pixels of all images; NaN where no pixel or every pixel is defective."""
+    return _undefined_or(roc_auc_score, (mask.flatten() > 0).numpy(), found.maps.flatten().numpy())
 
 
 def aupro(

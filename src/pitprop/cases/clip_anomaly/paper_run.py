@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,14 @@ from safetensors.torch import load_file, save_file
 
 from pitprop._errors import PitpropError
 from pitprop.cases._result import CaseResult
+from pitprop.cases.clip_anomaly.arms import LADDER
 from pitprop.cases.clip_anomaly.cross_attention import VARIANTS
 from pitprop.cases.clip_anomaly.folders import Entry, read_folder
 from pitprop.cases.clip_anomaly.loading import load
 from pitprop.cases.clip_anomaly.losses import loss, text_loss
 from pitprop.cases.clip_anomaly.metrics import Detected, detect, score
 from pitprop.cases.clip_anomaly.model import AdaptedCLIP
-from pitprop.cases.clip_anomaly.options import PAPER, ClipSize, VariantName
+from pitprop.cases.clip_anomaly.options import PAPER, ClipSize, Options, VariantName
 from pitprop.cases.clip_anomaly.paper import PaperCLIP, load_clip
 from pitprop.cases.clip_anomaly.population import BETAS, PARTS
 from pitprop.cases.clip_anomaly.sample import Batch, collate
@@ -60,11 +61,35 @@ class Paper:
     """Takes `log.jsonl` and each variant's weights; a base that lies there is loaded."""
     clip: Path
     data: Path
-    variants: tuple[VariantName, ...] = ("A", "B", "C", "D", "E")
+    variants: tuple[VariantName, ...] = LADDER
     steps: int | None = None
     """Steps of each stage; None: whole epochs."""
-    image_size: int = PAPER.image_size
+    image_size: int = field(default_factory=lambda: PAPER.image_size)
     seed: int = 0
+
+
+def from_options(folder: Path, options: Options, claims: bool) -> Paper:
+    """What the command line asks for.
+
+    Raises:
+        PitpropError: `clip` or `data` is missing, or claims are asked for.
+    """
+    if options.clip is None or options.data is None:
+        raise PitpropError(
+            "The preset `paper` needs a CLIP and a data folder.",
+            means="Neither is bundled, and nothing is downloaded.",
+            do="pitprop case clip_anomaly --preset paper --clip FOLDER --data FOLDER",
+            read="src/pitprop/cases/clip_anomaly/README.md",
+        )
+    if claims:
+        raise PitpropError(
+            "Claims are judged from arms of the preset `laptop` only.",
+            do="leave out --claims, or --preset paper.",
+        )
+    only = options.variant
+    chosen: tuple[VariantName, ...] = LADDER if only is None else () if only == "none" else (only,)
+    clip, data = options.clip, options.data
+    return Paper(folder=folder, clip=clip, data=data, variants=chosen, steps=options.paper_steps)
 
 
 def run_paper(settings: Paper) -> CaseResult:

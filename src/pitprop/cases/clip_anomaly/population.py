@@ -104,7 +104,9 @@ def fit(
         schedule.step()
         losses.append(losses_now)
         for part in parts:
-            squares = [g.flatten(1).square().sum(1) for name, g in gradients.items() if name.split(".")[1] == part]
+            squares = [
+                g.reshape(len(g), -1).square().sum(1) for name, g in gradients.items() if name.split(".")[1] == part
+            ]
             norms[part].append(
                 torch.stack(squares).sum(0).sqrt() if squares else torch.full_like(losses_now, torch.nan)
             )

@@ -15,7 +15,7 @@ from torch import nn
 
 from pitprop.cases.clip_anomaly.cross_attention import VARIANTS, Injection
 from pitprop.cases.clip_anomaly.losses import loss
-from pitprop.cases.clip_anomaly.metrics import detect, score
+from pitprop.cases.clip_anomaly.metrics import detect, pixel_auroc, score
 from pitprop.cases.clip_anomaly.options import VariantName
 from pitprop.cases.clip_anomaly.population import BETAS, PARTS, rows
 from pitprop.cases.clip_anomaly.sample import Batch, take
@@ -72,6 +72,11 @@ def injection(knobs: Knobs) -> Injection | None:
     )
 
 
+def data_of(knobs: Knobs) -> Data:
+    """The images, the towers and the base."""
+    return Data(num_train=knobs.num_train, num_held_out=knobs.num_held_out)
+
+
 class StageTwo:
     """Stage 2 of one feedback loop.
 
@@ -83,7 +88,7 @@ class StageTwo:
 
     def __init__(self, seed: int, knobs: Knobs, model: nn.Module | None = None):
         self.seed, self.knobs = seed, knobs
-        data = Data(num_train=knobs.num_train, num_held_out=knobs.num_held_out)
+        data = data_of(knobs)
         self._train, self._held_out = images(data)
         self.model = loaded(data, seed, injection(knobs), knobs.context_norm) if model is None else model
         hand_over(self.model, self._train)  # type: ignore[arg-type]
@@ -121,14 +126,14 @@ def evaluate(model, held_out: Batch, *, cross_attention: bool = True) -> dict[st
     `branch_ratio`: what the image cross-attention adds, over the stream (0 where it has none).
     """
     found = score(detect(model, held_out, cross_attention=cross_attention), held_out.mask, held_out.label)
-    ratio = 0.0
+    ratio, without = 0.0, found["pixel_auroc"]
     if cross_attention and model.image_cross_attn is not None:
         context = model.text_context[held_out.class_index]
         ratio = float(branch_ratio(model.image_cross_attn(held_out.stream, context), held_out.stream).mean())
-    without = score(detect(model, held_out, cross_attention=False), held_out.mask, held_out.label)
+        without = pixel_auroc(detect(model, held_out, cross_attention=False), held_out.mask)
     return {
         **found,
-        "pixel_auroc_without": without["pixel_auroc"],
+        "pixel_auroc_without": without,
         "loss": float(loss(model, held_out, cross_attention=cross_attention)),
         "branch_ratio": ratio,
     }

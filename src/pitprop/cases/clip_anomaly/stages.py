@@ -60,6 +60,8 @@ class Data:
     num_train: int = 480
     num_held_out: int = 72
     pretraining: Pretraining = field(default_factory=Pretraining)
+    base: Schedule = field(default=BASE, repr=False)
+    """Of the base."""
 
 
 @cache
@@ -94,18 +96,18 @@ def _towers(data: Data):
     return pretrained(data.pretraining)
 
 
-def base(data: Data, schedule: Schedule = BASE) -> dict[str, Tensor]:
+def base(data: Data) -> dict[str, Tensor]:
     """The base's adapters: both stages without cross-attention, made once and kept on disk."""
-    settings = {"schedule": repr(schedule), "data": repr(data)}
+    settings = {"schedule": repr(data.base), "data": repr(data)}
     code = (adapters, clip, cross_attention, losses, model, population, surfaces, towers)
-    return cached("clip-anomaly-base", settings, code, lambda: _train_base(data, schedule))
+    return cached("clip-anomaly-base", settings, code, lambda: _train_base(data))
 
 
-def _train_base(data: Data, schedule: Schedule) -> dict[str, Tensor]:
+def _train_base(data: Data) -> dict[str, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(data.pretraining.seed)
         fresh = blank(data)
-    train(schedule, [fresh], images(data)[0], seeds=[data.pretraining.seed])
+    train(data.base, [fresh], images(data)[0], seeds=[data.pretraining.seed])
     return {name: value for name, value in fresh.state_dict().items() if name.split(".")[0] in ADAPTERS}
 
 
