@@ -1,6 +1,7 @@
 """What may be chosen on the command line, and the sizes of both presets; imports no framework, so the registry can."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 VariantName = Literal["none", "A", "B", "C", "D", "E", "layer_scale"]
@@ -69,3 +70,11 @@ class Options:
     """Only this way of putting the cross-attention in, beside the base without it; by default all."""
     context_norm: float = 50.0
     """Wanted norm of the text context over that of the features; the original's is far over 1."""
+    preset: Literal["laptop", "paper"] = "laptop"
+    """laptop: photographs and a small CLIP made here. paper: ViT-L-14-336 at 518 pixels; needs `clip` and `data`."""
+    clip: Path | None = None
+    """Local folder of a CLIPModel of transformers: config.json, model.safetensors, tokeniser (paper)."""
+    data: Path | None = None
+    """Folder in the layout of VisA or MVTec AD (paper)."""
+    paper_steps: int | None = None
+    """Steps of each stage, in place of the original's epochs (paper)."""

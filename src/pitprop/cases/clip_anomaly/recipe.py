@@ -43,6 +43,10 @@ class Knobs:
     """`image_cross_attn_weight`; None: the variant's."""
     learned: Literal["fixed", "scalar", "channels"] | None = None
     """How the factor is learned; None: as in the variant."""
+    evaluate_without: bool | None = None
+    """True: evaluate as the original's test script does, with the cross-attention off. No alternative is declared (it
+    isn't a plain `bool`), because it changes the number and not the training.
+    """
     lr: float = 5e-4
     """Of Adam."""
     batch_size: int = 4
@@ -112,24 +116,25 @@ class StageTwo:
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
         """Metrics on the held-out images, with the cross-attention and, as the original's test script, without it."""
-        return evaluate(self.model, self._held_out)  # type: ignore[arg-type]
+        on = not self.knobs.evaluate_without
+        return evaluate(self.model, self._held_out, cross_attention=on)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
-def evaluate(model, held_out: Batch) -> dict[str, float]:
-    """`metrics.score` with cross-attention; `pixel_auroc_without`: evaluated with the cross-attention off; `loss`;
+def evaluate(model, held_out: Batch, *, cross_attention: bool = True) -> dict[str, float]:
+    """`metrics.score`, with cross-attention unless it is switched off; `pixel_auroc_without`: without it; `loss`;
     `branch_ratio`: what the image cross-attention adds, over the stream (0 where it has none).
     """
-    found = score(detect(model, held_out), held_out.mask, held_out.label)
+    found = score(detect(model, held_out, cross_attention=cross_attention), held_out.mask, held_out.label)
     ratio, without = 0.0, found["pixel_auroc"]
-    if model.image_cross_attn is not None:
+    if cross_attention and model.image_cross_attn is not None:
         context = model.text_context[held_out.class_index]
         ratio = float(branch_ratio(model.image_cross_attn(held_out.stream, context), held_out.stream).mean())
         without = pixel_auroc(detect(model, held_out, cross_attention=False), held_out.mask)
     return {
         **found,
         "pixel_auroc_without": without,
-        "loss": float(loss(model, held_out)),
+        "loss": float(loss(model, held_out, cross_attention=cross_attention)),
         "branch_ratio": ratio,
     }
 

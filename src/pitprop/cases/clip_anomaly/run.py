@@ -11,6 +11,7 @@ from pitprop.cases.clip_anomaly.claims import CLIP
 from pitprop.cases.clip_anomaly.experiment import Settings, gradient_ladder, run_arms
 from pitprop.cases.clip_anomaly.measurements import run_claims
 from pitprop.cases.clip_anomaly.options import Options
+from pitprop.cases.clip_anomaly.paper_run import from_options, run_paper
 from pitprop.cases.clip_anomaly.pictures import draw
 from pitprop.cases.clip_anomaly.recipe import known
 from pitprop.cases.clip_anomaly.stages import Schedule
@@ -30,6 +31,8 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
             (`claims.json`, `claims.md`); `variant` and `context_norm` don't count then.
         progress: Told before and after each arm.
     """
+    if options.preset == "paper":
+        return run_paper(from_options(folder, options, claims))
     folder.mkdir(parents=True, exist_ok=True)
     seeds = options.seeds or (CLAIM_SEEDS if claims else SEEDS)
     schedule = Schedule(image_steps=options.steps, text_steps=Settings().schedule.text_steps)
