@@ -112,8 +112,8 @@ def c7(results: Results) -> Judgement:
     return Judgement(
         word,
         f"A: loss {show(arm['loss_first'])} at the first step, {show(arm['loss_end'])} at the end; the base on: "
-        f"{show(base['loss_first'])}, {show(base['loss_end'])}; A stays behind by {show(behind)}, but it does learn: "
-        f"the first step already has what the random cross-attention broke",
+        f"{show(base['loss_first'])}, {show(base['loss_end'])}; A ends above it by {show(behind)}, having fallen by "
+        f"{show(fell)} from where the random cross-attention put it",
     )
 
 
