@@ -17,8 +17,8 @@ from pitprop.cases.clip_anomaly.model import Seen
 def slow_aupro(maps: np.ndarray, mask: np.ndarray, most: float) -> float:
     """Every threshold in turn, every region by itself."""
     points = [(0.0, 0.0)]
-    regions = [(i, label(image, connectivity=2) == r) for i, image in enumerate(mask)
-               for r in range(1, label(image, connectivity=2).max() + 1)]  # fmt: skip
+    numbered = [np.asarray(label(image, connectivity=2)) for image in mask]
+    regions = [(i, found == r) for i, found in enumerate(numbered) for r in range(1, found.max() + 1)]
     for threshold in sorted(set(maps.ravel()), reverse=True):
         over = maps >= threshold
         overlaps = [over[i][region].mean() for i, region in regions]

@@ -242,8 +242,8 @@ CHANGES = (
 )
 OPTIONS = {
     "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",
-    "case clip_anomaly": "* --claims --clip --context-norm --data --diagnose --json --out --paper-steps --preset --seeds "
-    "--steps --variant",
+    "case clip_anomaly": "* --claims --clip --context-norm --data --diagnose --json --out --paper-steps --preset "
+    "--seeds --steps --variant",
     "case model_merging": "* --claims --diagnose --json --out --seeds --steps",
     "check": "--allow --fail-on --format --json --knob --seed RECIPE",
     "detect": "--allow --fail-on --format --json --rule RUN",
