@@ -61,9 +61,11 @@ def c2(results: Results) -> Judgement:
     seen = BEFORE[1] / BEFORE[0]
     low = min(g["single"][0] for g in results["gradients"].values())
     high = max(g["single"][1] for g in results["gradients"].values())
+    inside = low <= seen <= high
     return Judgement(
-        "CONFIRMED" if low <= seen <= high else "OPEN",
-        f"single batches gave {low:.2g} to {high:.2g} over all arms; the seed's {seen:.4f} is a possible number of one",
+        "CONFIRMED" if inside else "OPEN",
+        f"single batches gave {low:.2g} to {high:.2g} over all arms; the seed's {seen:.4f} lies "
+        f"{'inside: a possible number of one batch' if inside else 'outside: this system and base never gave it'}",
     )
 
 
