@@ -1,6 +1,7 @@
 """AUPRO against a twin that goes through thresholds one by one; maps and blur."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def slow_aupro(maps: np.ndarray, mask: np.ndarray, most: float) -> float:
         overlaps = [over[i][region].mean() for i, region in regions]
         points.append((float(over[mask == 0].mean()), float(np.mean(overlaps))))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x0 >= most:
             break
         if x1 > most:

@@ -112,7 +112,8 @@ def _norms(arms: Mapping[str, Any], settings: Settings) -> Figure:
         right.plot(arms[name]["last"]["branch_ratio"], [row + 0.2] * len(raw["last"]), "|", color="#c0392b")
     right.set_yticks(range(len(rows)), rows, fontsize=8)
     right.set_xscale("symlog", linthresh=0.01)
-    right.set_title("branch over stream: raw, start to end (violet); as added, end (red)", fontsize=9)
+    right.set_xlim(left=0)
+    right.set_title("branch over stream: raw, start to end (violet), as added (red)", fontsize=9)
     right.invert_yaxis()
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
