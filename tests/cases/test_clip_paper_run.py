@@ -105,7 +105,7 @@ def test_every_fifth_of_each_kind_is_held_out(places, tmp_path):
         split(read_folder(tmp_path))
 
 
-def test_the_command_line_asks_for_what_it_needs(places, tmp_path, monkeypatch):
+def test_the_command_line_asks_for_what_it_needs(places, tmp_path):
     clip, data = places
     with pytest.raises(PitpropError, match=r"needs a CLIP and a data folder(.|\n)*--preset paper --clip FOLDER"):
         run(tmp_path, Options(preset="paper"))
@@ -120,9 +120,13 @@ def test_the_command_line_asks_for_what_it_needs(places, tmp_path, monkeypatch):
 
 def test_the_command_itself(places, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("pitprop.cases.clip_anomaly.paper_run.PAPER", replace(PAPER, image_size=IMAGE_SIZE))
-    command = ["case", "clip_anomaly", "--preset", "paper", "--no-diagnose", "--variant", "C", "--paper-steps", "1"]
-    command += ["--clip", str(places[0]), "--data", str(places[1]), "--out", str(tmp_path), "--json"]
-    assert main(command) == 0
+
+    def command(clip):
+        asked = ["case", "clip_anomaly", "--preset", "paper", "--no-diagnose", "--variant", "C", "--paper-steps", "1"]
+        return main([*asked, "--clip", str(clip), "--data", str(places[1]), "--out", str(tmp_path), "--json"])
+
+    assert command(places[0]) == 0
     said = json.loads(capsys.readouterr().out)
     assert [name for name, _ in said["rows"]] == ["none", "C"]
-    assert main([*command[:-2], str(tmp_path / "absent"), "--clip", str(tmp_path / "absent")]) == 2
+    assert command(tmp_path / "absent") == 2
+    assert "There is no folder" in json.loads(capsys.readouterr().out)["error"]["seen"]
