@@ -17,6 +17,7 @@ _LAZY = {
     "Recipe": "pitprop.trials.recipe",
     "bisect": "pitprop.trials",
     "diagnose": "pitprop.trials",
+    "gradient_share": "pitprop.trials",
     "rescue": "pitprop.trials",
     "trial": "pitprop.trials",
 }
@@ -34,6 +35,7 @@ __all__ = [
     "check",
     "detect",
     "diagnose",
+    "gradient_share",
     "rescue",
     "trial",
     "watch",

@@ -94,6 +94,13 @@ REMEDIES: tuple[Remedy, ...] = (
         where=("pitprop.remedies.torch.qk_norm:QKNorm",),
     ),
     Remedy(
+        name="scaled-residual",
+        kind="module",
+        framework="torch",
+        summary="adds a branch to its stream at a fixed or learned fraction",
+        where=("pitprop.remedies.torch.scaled_residual:ScaledResidual",),
+    ),
+    Remedy(
         name="separate-weights",
         kind="module",
         framework="torch",
