@@ -1,6 +1,7 @@
 """The seed's experiment in miniature: its files, its arms, its monitor."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
