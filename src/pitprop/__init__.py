@@ -22,6 +22,9 @@ _LAZY = {
 }
 """Public name -> the module that holds it."""
 
+_MODULES = ("optax",)
+"""Public names that are modules themselves."""
+
 __all__ = [
     "RUN",
     "Comparison",
@@ -34,6 +37,7 @@ __all__ = [
     "check",
     "detect",
     "diagnose",
+    "optax",
     "rescue",
     "trial",
     "watch",
@@ -43,8 +47,10 @@ __all__ = [
 def __getattr__(name: str):
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"pitprop.{name}")
     raise AttributeError(f"module 'pitprop' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted(set(globals()) | set(_LAZY))
+    return sorted({*globals(), *_LAZY, *_MODULES})

@@ -34,6 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pitprop._errors import PitpropError
+from pitprop.watch._pytree import named_leaves
 
 Tree = Any
 """A pytree of arrays."""
@@ -114,14 +115,6 @@ class JaxTraining:
             )
         leaves = [_to_device(state[path], leaf) for path, leaf in own]
         self.tree = jax.tree.unflatten(jax.tree.structure(self.tree), leaves)
-
-
-def named_leaves(tree: Tree) -> list[tuple[str, Any]]:
-    """Leaves of `tree` with their paths, as in `dense.kernel` or `layers.0.w`."""
-    return [
-        (jax.tree_util.keystr(path, simple=True, separator="."), leaf)
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-    ]
 
 
 def _is_key(leaf: Any) -> bool:
