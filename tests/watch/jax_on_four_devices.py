@@ -21,9 +21,9 @@ PARAMS = {"dense": {"w": jnp.linspace(-1, 1, 6).reshape(3, 2)}}
 X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32)
 
 
-def step(tx, p, state, x, mean):
-    loss, gradients = jax.value_and_grad(lambda p: jnp.mean(jnp.tanh(x @ p["dense"]["w"]) ** 2))(p)
-    loss, gradients = mean((loss, gradients))
+def step(tx, p, state, x, inside=lambda loss: loss, outside=lambda tree: tree):
+    loss_of = lambda p: inside(jnp.mean(jnp.tanh(x @ p["dense"]["w"]) ** 2))  # noqa: E731
+    loss, gradients = outside(jax.value_and_grad(loss_of)(p))
     updates, state = tx.update(gradients, state, p)
     return optax.apply_updates(p, updates), state, loss
 
@@ -33,7 +33,7 @@ def mean(tree):
 
 
 def with_pmap(tx):
-    run = jax.pmap(lambda p, s, x: step(tx, p, s, x, mean), axis_name="data")
+    run = jax.pmap(lambda p, s, x: step(tx, p, s, x, outside=mean), axis_name="data")
     p, state = (jax.tree.map(lambda a: jnp.stack([a] * 4), tree) for tree in (PARAMS, tx.init(PARAMS)))
     return run, p, state, X.reshape(4, 2, 3)
 
@@ -42,7 +42,7 @@ def with_shard_map(tx):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     run = jax.jit(
         jax.shard_map(
-            lambda p, s, x: step(tx, p, s, x, mean),
+            lambda p, s, x: step(tx, p, s, x, inside=mean),
             mesh=mesh,
             in_specs=(P(), P(), P("data")),
             out_specs=P(),
@@ -53,7 +53,7 @@ def with_shard_map(tx):
 
 def with_jit(tx):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-    run = jax.jit(lambda p, s, x: step(tx, p, s, x, lambda tree: tree))
+    run = jax.jit(lambda p, s, x: step(tx, p, s, x))
     replicated = jax.device_put((PARAMS, tx.init(PARAMS)), NamedSharding(mesh, P()))
     return run, *replicated, jax.device_put(X, NamedSharding(mesh, P("data")))
 
