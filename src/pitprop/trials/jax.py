@@ -80,15 +80,19 @@ class JaxTraining:
         self.init, self.batches, self.tx = init, batches, tx
         self._evaluate = evaluate
         # jax keeps what it compiled by the function and the transformation, so equal ones are compiled once.
-        self._compiled = jax.jit(step, static_argnums=2)
+        self.pure_step, self._compiled = step, jax.jit(step, static_argnums=2)
         params = init(seed)
         # A weak type (a python number) would be a strong one after a fork, and compute otherwise.
         self.tree = jax.tree.map(_strong, {"params": params, "opt_state": tx.init(params), **(extra or {})})
 
     def step(self, batch: Any) -> Mapping[str, Any]:
         """One step; see `Training.step`."""
-        self.tree, metrics = self._compiled(self.tree, batch, self.tx)
+        self.tree, metrics = self.stepped(batch)
         return metrics
+
+    def stepped(self, batch: Any) -> tuple[dict[str, Tree], Mapping[str, Any]]:
+        """What a step would give: the next state and the metrics."""
+        return self._compiled(self.tree, batch, self.tx)
 
     def evaluate(self) -> Mapping[str, Any]:
         """Metrics; see `Training.evaluate`."""

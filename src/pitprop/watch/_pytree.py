@@ -14,7 +14,6 @@ def named_leaves(tree: Any) -> list[tuple[str, Any]]:
 
 
 def _name(path: tuple[Any, ...]) -> str:
-    last = path[-1] if path else None
-    if len(path) > 1 and isinstance(last, jax.tree_util.GetAttrKey) and last.name == "value":
+    if len(path) > 1 and path[-1] == jax.tree_util.GetAttrKey("value"):
         path = path[:-1]
     return jax.tree_util.keystr(path, simple=True, separator=".")

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from pitprop._errors import PitpropError
 from pitprop.records import Finding
@@ -186,14 +187,14 @@ class JaxEdge:
 
     def number(self, name: str, value: Any) -> jax.Array | float:
         """A logged number; arrays stay where they are until many are moved together."""
-        if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+        if isinstance(value, jax.Array) and not isinstance(value, Tracer):
             value = value.addressable_data(0)
             if value.size == 1:
                 return value
         try:
             return float(value)
         except (TypeError, ValueError) as error:
-            traced = isinstance(value, jax.core.Tracer)
+            traced = isinstance(value, Tracer)
             shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
             raise PitpropError(
                 f"`watch.log({name}=...)` got a {type(value).__name__}{shape}",
@@ -252,7 +253,7 @@ class _Kept:
         self.places = [(indicator, site) for indicator, sites in taps.items() for site in sites]
         own = [] if state is None else [*jax.tree.leaves(state.num_updates), *jax.tree.leaves(state.table)]
         arrays = [*own, *(taps[indicator][site] for indicator, site in self.places)]
-        if any(isinstance(array, jax.core.Tracer) for array in arrays):
+        if any(isinstance(array, Tracer) for array in arrays):
             raise PitpropError(
                 "`take` was called inside of compiled code",
                 means="There are no numbers yet, only their shapes.",

@@ -62,7 +62,7 @@ def watch(inner: optax.GradientTransformation | None = None) -> optax.GradientTr
     """
     tx = optax.with_extra_args_support(optax.identity() if inner is None else inner)
 
-    def init(params: Any) -> WatchState:
+    def init(params: Any) -> Any:
         arrays = _arrays(params)
         table = Table(
             norms=jnp.full((len(arrays), 3), jnp.nan, jnp.float32),
@@ -71,7 +71,7 @@ def watch(inner: optax.GradientTransformation | None = None) -> optax.GradientTr
         )
         return WatchState(tx.init(params), jnp.zeros((), jnp.int32), table)
 
-    def update(updates: Any, state: WatchState, params: Any = None, **extra: Any) -> tuple[Any, WatchState]:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         new, inner_state = tx.update(updates, state.inner_state, params, **extra)
         # Without the barrier XLA may fuse the norms with what they are taken of, and round that otherwise.
         trees = jax.lax.optimization_barrier((updates, None if inner is None else new, params))
