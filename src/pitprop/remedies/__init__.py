@@ -195,7 +195,7 @@ REMEDIES: tuple[Remedy, ...] = (
         kind="optimizer",
         framework="torch",
         summary="clips the gradient's norm where it is an outlier of its recent past",
-        where=("pitprop.remedies.torch.zclip:zclip",),
+        where=("pitprop.remedies.torch.zclip:ZClip",),
     ),
     Remedy(
         name="zero-init-projection",
