@@ -41,7 +41,7 @@ def zclip(
     def init(params: Any) -> ZClipState:
         return ZClipState(jnp.zeros((), jnp.int32), jnp.zeros(()), jnp.zeros(()))
 
-    def update(updates: Any, state: ZClipState, params: Any = None) -> tuple[Any, ZClipState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         norm = optax.tree.norm(updates)
         count, mean, variance = state
         std = jnp.sqrt(variance)
