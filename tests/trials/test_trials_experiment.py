@@ -62,7 +62,7 @@ def test_the_guilty_change_is_the_one_that_is_better(found):
     assert result.conclusion.remedy == "pool=none" and result.conclusion.cause is None
     assert result.conclusion.exonerated == (), "a trial accuses nobody"
     assert result.comparisons[0].confidence == pytest.approx(1 - 0.04 / 4), (
-        "Holm over the arms, at the first look's share"
+        "shared by the arms, at the first look's share"
     )
     assert told[-1].done == told[-1].total == 5 * 3
     assert result.fork is None and not result.failed and not result.effects
