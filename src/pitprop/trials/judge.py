@@ -18,7 +18,7 @@ from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.survival import survival
 
 SPENT = 0.005
-"""Chance of stopping any arm that is not worse, in a trial that stops early; the intervals at the end have the rest.
+"""Chance of stopping any arm that does nothing, in a trial that stops early; the intervals at the end have the rest.
 
 Half of it is for arms whose metric is worse, half for arms whose runs die.
 """
