@@ -44,7 +44,7 @@ def test_results_are_written_and_not_run_again(pool, plan, tmp_path):
     assert len(list((tmp_path / "runs").glob("*.json"))) == 8
     assert {key: again[key] for key in results} == results
 
-    comparison, *_ = judge(two, two.arms, two.seeds, results, holm=True)
+    comparison, *_ = judge(two, two.arms, two.seeds, results)
     assert comparison.control == (0.0, 0.0) and gain(comparison) > 0.1
     assert comparison.plan == two.hash and comparison.changes == "knob pool = 'none'"
 
@@ -90,7 +90,7 @@ def test_an_arm_that_breaks_is_marked_and_the_trial_goes_on(pool, plan, tmp_path
     assert {results["arm 0", s]["status"] for s in (0, 1)} == {"failed"}
     assert error in results["arm 0", 0]["error"]
     assert {results[arm, s]["status"] for arm in ("control", "arm 1") for s in (0, 1)} == {"done"}
-    bad, good = judge(broken, broken.arms, broken.seeds, results, holm=True)
+    bad, good = judge(broken, broken.arms, broken.seeds, results)
     assert bad.verdict == "inconclusive" and math.isnan(bad.effect)
     assert good.effect > 0.1
 

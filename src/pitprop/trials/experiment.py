@@ -131,7 +131,7 @@ def trial(
         meter.enter("judging", total=meter.done)
         refuse_failed_control(results, plan.seeds)
         idle = inert(plan.arms, plan.seeds, plan.metric, results)
-        comparisons = judge(plan, plan.arms, plan.seeds, results, holm=True, stopped=stopped)
+        comparisons = judge(plan, plan.arms, plan.seeds, results, stopped)
         factors: tuple[Comparison, ...] = ()
         if design is not None:
             never = inert_changes(design, plan.seeds, plan.metric, results)

@@ -31,7 +31,7 @@ class Trial:
     plan: Plan
     """What was run and how it was to be judged, hashed before the first run."""
     comparisons: tuple[Comparison, ...]
-    """Each arm against the control; the intervals hold for all arms together (Holm)."""
+    """Each arm against the control; the intervals hold for all arms together."""
     effects: tuple[Comparison, ...] = ()
     """Main effects and two-way interactions of a factorial; their intervals hold together as well."""
     guards: tuple[Guard, ...] = ()

@@ -34,7 +34,7 @@ class Bisection:
     steps: tuple[Step, ...]
     """The tests of the search, in their order."""
     confirm: tuple[Comparison, ...]
-    """Each set, and each member of a set of several, on fresh seeds (95 % together, by Holm's method)."""
+    """Each set, and each member of a set of several, on fresh seeds (95 % together, by Bonferroni's method)."""
     failed: tuple[Mapping[str, Any], ...]
     """Runs that raised or whose process died: changes, seed, error."""
     budget: int
