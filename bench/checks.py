@@ -2,7 +2,9 @@
 
     .venv/bin/python bench/checks.py [--threads 2] [RECIPE ...]
 
-The numbers go to `bench/results/checks.json`. Wall time is of a whole call in a process that has torch loaded, once to warm up and then the median of `--repeats`.
+The numbers go to `bench/results/checks.json`.
+
+Wall time is of a whole call in a process that has torch loaded, once to warm up and then the median of `--repeats`.
 """
 
 import argparse

@@ -176,7 +176,8 @@ def test_no_metric_is_blamed_for_a_model_that_ignores_its_input():
                 out = model(x)
             return {"spread": float(torch.pdist(out).mean()), "targets": float(y.std())}
 
-        return {name for f in BLIND.run(Subject(model=model, evaluate=evaluate, metric="spread")) for name in f.evidence}
+        findings = BLIND.run(Subject(model=model, evaluate=evaluate, metric="spread"))
+        return {name for finding in findings for name in finding.evidence}
 
     assert asked(Pooled(8, 3)) == set()
     assert asked(nn.Linear(8, 3)) == {"targets"}

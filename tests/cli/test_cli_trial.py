@@ -100,6 +100,8 @@ def test_a_factorial_as_json(recipe, tmp_path, capsys):
     ("options", "expected"),
     [
         (["--ablate", "3"], "No module matches"),
+        (["--lr", "-1"], "cannot be multiplied by -1"),
+        (["--metric", "eror", "--freeze", "0"], "did you mean `error`"),
         (["--knob-arm", "blnd=true"], "blind"),
         (["--scale", "1"], "no value"),
         (["--scale", "1=big"], "cannot be read"),
@@ -183,3 +185,12 @@ def test_every_option_is_its_intervention():
     assert changes.options()[:4] == ["--ablate", "a", "--ablate", "a=batch_mean"]
     with pytest.raises(PitpropError, match="--swap-data x"):
         Changes(swap_data=("x",)).interventions()
+
+
+def test_a_change_of_a_step_that_is_never_made_says_so(recipe, tmp_path, capsys):
+    path = tmp_path / "tiny.py"
+    path.write_text(path.read_text().replace("self.optimizer.step()", "pass"))
+    command = ["trial", recipe, "--lr", "0.5", "--seeds", "2", "--horizon", "3", "--workers", "1"]
+    main([*command, "--out", str(tmp_path / "out"), "--json"])
+    said = " ".join(run["error"] for run in json.loads(capsys.readouterr().out)["failed"])
+    assert "The optimizer made no step" in said and "module was not called" not in said

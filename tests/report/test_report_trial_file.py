@@ -49,7 +49,7 @@ def test_runs_that_were_started_again_are_told(tmp_path: Path):
     file = io.StringIO()
     to_text(shown, Console(file=file, width=100))
     assert told in file.getvalue()
-    with pytest.raises(PitpropError, match="timing.restarted_runs"):
+    with pytest.raises(PitpropError, match=r"timing\.restarted_runs"):
         trial_file.read(write(tmp_path, content | {"timing": {"restarted_runs": "<b>"}}))
 
 

@@ -32,9 +32,7 @@ def replay(trace: Reader, rules: Iterable[Rule] | None = None, allow: Iterable[s
         seen[row.site] += 1
         findings += detector.update(row)
     num_measured = measured_steps(seen)
-    return Replay(
-        findings=tuple(findings), num_measured=num_measured, too_few=too_few(num_measured, num_steps(trace))
-    )
+    return Replay(findings=tuple(findings), num_measured=num_measured, too_few=too_few(num_measured, num_steps(trace)))
 
 
 def measured_steps(rows: Counter[str]) -> int:
