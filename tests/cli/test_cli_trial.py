@@ -2,8 +2,10 @@
 
 import json
 import textwrap
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from pitprop import PitpropError
 from pitprop.cli import main
@@ -187,10 +189,9 @@ def test_every_option_is_its_intervention():
         Changes(swap_data=("x",)).interventions()
 
 
-def test_a_change_of_a_step_that_is_never_made_says_so(recipe, tmp_path, capsys):
-    path = tmp_path / "tiny.py"
-    path.write_text(path.read_text().replace("self.optimizer.step()", "pass"))
-    command = ["trial", recipe, "--lr", "0.5", "--seeds", "2", "--horizon", "3", "--workers", "1"]
-    main([*command, "--out", str(tmp_path / "out"), "--json"])
-    said = " ".join(run["error"] for run in json.loads(capsys.readouterr().out)["failed"])
-    assert "The optimizer made no step" in said and "module was not called" not in said
+@pytest.mark.parametrize("change", [known.LearningRate(0.5), known.WeightDecay(value=0.1)])
+def test_a_change_of_a_step_that_is_never_made_says_so(change):
+    model = torch.nn.Linear(2, 1)
+    applied = change.apply(SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1)))
+    with pytest.raises(PitpropError, match="The optimizer made no step"):
+        applied.check(change.describe())
