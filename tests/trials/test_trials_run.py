@@ -12,6 +12,7 @@ from pitprop.trials.guards import guard
 from pitprop.trials.interventions import ClipGradient, Knob, LearningRate, Scale
 from pitprop.trials.judge import gain, inert, judge
 from pitprop.trials.run import RunSpec, spec_source, to_json_number, train_run
+from pitprop.trials.trial_file import timing
 
 
 @pytest.fixture
@@ -104,8 +105,11 @@ def test_an_arm_that_kills_its_process_is_marked(pool, plan, tmp_path):
 
 def test_a_worker_that_dies_once_costs_nothing(pool, plan, tmp_path):
     once = plan(Knob("failing", f"die once {tmp_path / 'died'}"), seeds=(0,))
-    assert run_plan(once, tmp_path, executor=pool)["arm 0", 0]["status"] == "done"
-    assert (tmp_path / "died").exists()
+    results = run_plan(once, tmp_path, executor=pool)
+    assert results["arm 0", 0]["status"] == "done" and (tmp_path / "died").exists()
+    assert results["arm 0", 0]["restarts"] == 1 and results["control", 0]["restarts"] == 0
+    assert timing(results)["restarted_runs"] == 1
+    assert timing(run_plan(once, tmp_path, executor=pool))["restarted_runs"] == 1  # kept with the run
 
 
 def test_a_run_that_diverges_is_evaluated_and_its_nan_is_kept(pool, plan, tmp_path):

@@ -20,7 +20,7 @@ from pitprop.records import RUN, Finding
 from pitprop.trials import fork
 from pitprop.trials.interventions._targets import is_jax, model_of, optimizers_of
 from pitprop.trials.knobs import knobs_to_json, make_knobs
-from pitprop.trials.load import load_recipe
+from pitprop.trials.load import load_recipe, raised_at
 from pitprop.trials.run import build, evaluate
 
 Place = tuple[Path, int | None]
@@ -65,7 +65,7 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int, allow: Ite
         raise
     except Exception as error:
         raise PitpropError(
-            f"the recipe raised {type(error).__name__}: {error}",
+            f"the recipe raised {type(error).__name__}: {error} (at {raised_at(error, _file(reference))})",
             means=f"With seed {seed} and knobs {values} it can't be built and make one step, so it can't be checked.",
             do="make `build(seed, knobs)` and one `step` run by themselves first.",
         ) from error
@@ -96,6 +96,12 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int, allow: Ite
     findings = run_all(CHECKS, subject, allow)
     sites = {finding.site for finding in findings} - {RUN}
     return Checked(findings=findings, place=place, places={s: p for s in sites if (p := _place_of(model, s))})
+
+
+def _file(reference: str) -> str:
+    """The recipe's file, as a traceback names it; empty for a module."""
+    place = reference.rpartition(":")[0]
+    return str(Path(place).resolve()) if place.endswith(".py") else ""
 
 
 def _copies(training: Any, model: nn.Module) -> dict[str, nn.Module]:

@@ -165,7 +165,7 @@ def rescue(
                 collapsed=False,
                 checkpoint=None,
                 findings=findings,
-                conclusion=nothing_to_rescue(findings),
+                conclusion=nothing_to_rescue(findings, origin.too_few),
                 origin=origin,
                 wall_s=time.monotonic() - start,
             )

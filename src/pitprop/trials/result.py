@@ -15,6 +15,7 @@ from pitprop.report.as_cell import to_cell
 from pitprop.report.as_text import failed_lines, guards_table, trials_tables
 from pitprop.report.value import Guard as ShownGuard
 from pitprop.report.value import Trial as Shown
+from pitprop.report.wording import restarted
 from pitprop.trials.conclude import Conclusion
 from pitprop.trials.guards import Guard
 from pitprop.trials.plan import Plan
@@ -98,6 +99,7 @@ class Trial:
     def _remarks(self) -> list[str]:
         return [
             *failed_lines(self.failed),
+            *restarted(int(self.timing.get("restarted_runs", 0))),
             *([self.conclusion.next] if self.conclusion.next else []),
             f"folder: {self.folder}",
         ]

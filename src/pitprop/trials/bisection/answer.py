@@ -55,6 +55,11 @@ class Bisection:
         """Whether there is a collapse between good and bad to explain."""
         return self.found.ends in ("apart", "good collapses")
 
+    @property
+    def swapped(self) -> bool:
+        """Whether bad is better than good, so that the two were swapped, perhaps."""
+        return self.found.ends == "bad is better"
+
     def to_dict(self) -> dict[str, Any]:
         """JSON form; numbers that are not finite are the strings "nan", "inf" and "-inf"."""
         steps = [asdict(s) | {"interval": share_interval(s.collapsed, s.runs)} for s in self.steps]

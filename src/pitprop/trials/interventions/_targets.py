@@ -43,6 +43,13 @@ class Applied:
             )
 
 
+NO_STEP = {
+    "means": "The optimizer made no step, so the arm was another control.",
+    "do": "call `optimizer.step()` in the recipe's `step`, on the optimizer that is an attribute of the training.",
+}
+"""For what acts when an optimizer steps: what it means where it never acted, and what to do."""
+
+
 class Intervention(Protocol):
     """One stated change to a run: a frozen dataclass of JSON values.
 
