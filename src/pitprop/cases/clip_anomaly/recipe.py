@@ -1,9 +1,8 @@
 """The recipe: stage 2 of the feedback run from the loaded base, and which number says whether it learns.
 
-The metric is the pixel AUROC on held-out parts of the photographs, with the cross-attention that was trained. Two
-points of it are the margin: tables of this field report differences of half a point to a point between methods, so
-that two is more than a method's gain, and the loaded base keeps it without any training. The loss can't serve: its
-cross-entropy without temperature dwarfs what happens on the maps.
+The metric is the pixel AUROC on held-out parts of the photographs, with the cross-attention that was trained: the
+number that the seed itself asks for ("match or beat base model on pixel AUC"). Its margin of two points is a
+convention of this case, derived from nothing: choose your own, and judge the effects' intervals by it.
 """
 
 from collections.abc import Iterator, Mapping
