@@ -104,7 +104,8 @@ def run_paper(settings: Paper) -> CaseResult:
     """Trains and evaluates; one GPU of 24 GB or more where there is one, otherwise the CPU.
 
     Raises:
-        PitpropError: See `paper.load_clip`, `folders.read_folder` and `folders.read_metadata`; or too few photographs to hold any out.
+        PitpropError: See `paper.load_clip`, `folders.read_folder`, `folders.read_metadata`; or too few photographs to
+            hold any out.
     """
     lines = settings.metadata
     entries = read_folder(settings.data) if lines is None else read_metadata(lines, settings.data)

@@ -92,7 +92,9 @@ class StageTwo:
         self.model = loaded(data, seed, injection(knobs), knobs.context_norm) if model is None else model
         hand_over(self.model, self._train)  # type: ignore[arg-type]
         self.model.eval()  # as the original does: nothing here differs in training mode
-        trained = [p for name, p in self.model.named_parameters() if name.split(".")[0] in PARTS["image"]]
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name.split(".")[0] in PARTS["image"])
+        trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=knobs.lr, betas=BETAS)
 
     def batches(self, cursor: int) -> Iterator[Batch]:
