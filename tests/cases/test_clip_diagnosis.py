@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import pitprop.trials
-from pitprop.trials import diagnose, prove_exact
+from pitprop.trials import prove_exact
 
 RECIPE = "pitprop.cases.clip_anomaly.recipe:recipe"
 

@@ -156,4 +156,5 @@ recipe = Recipe(
     steps=100,
     guards=("loss=lower", "image_auroc=higher", "aupro=higher", "pixel_auroc_without=higher", "branch_ratio"),
     references=known,
+    keeps="loaded base",
 )
