@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import pitprop.trials
-from pitprop.trials import prove_exact
+from pitprop.trials import diagnose, prove_exact
 
 RECIPE = "pitprop.cases.clip_anomaly.recipe:recipe"
 
@@ -20,3 +20,16 @@ def test_the_trials_hold_no_word_of_the_case():
 @pytest.mark.slow
 def test_stage_two_forks_exactly_into_a_new_process():
     assert prove_exact(RECIPE, steps=3).leaves > 50
+
+
+@pytest.mark.slow
+def test_the_injection_is_blamed_and_the_usual_suspects_are_not(tmp_path):
+    found = diagnose(RECIPE, screen_seeds=2, folder=tmp_path)
+    assert [f.rule for f in found.findings if f.severity == "failure"] == ["below-reference"]
+    assert any(f.rule == "branch-domination" and f.site == "image_cross_attn" for f in found.findings)
+    assert found.conclusion.cause is not None
+    better = {c.arm for c in found.confirm if c.verdict == "better"}
+    assert better and better <= {
+        "variant=none", "variant=C", "normalise=True", "norm_match=True", "context_norm=1",
+        "output of image_cross_attn multiplied by 0",
+    }  # fmt: skip
