@@ -65,7 +65,7 @@ class Options:
     seeds: int | None = None
     """Number of seeds; by default 2, or 5 with --claims."""
     steps: int | None = None
-    """Steps of stage 2 in one feedback loop; by default 60, or 100 with --claims."""
+    """Steps of stage 2 in one feedback loop; by default 60."""
     variant: VariantName | None = None
     """Only this way of putting the cross-attention in, beside the base without it; by default all."""
     context_norm: float = 50.0
