@@ -242,8 +242,8 @@ CHANGES = (
 )
 OPTIONS = {
     "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",
-    "case clip_anomaly": "* --claims --clip --context-norm --data --diagnose --json --out --paper-steps --preset "
-    "--seeds --steps --variant",
+    "case clip_anomaly": "* --claims --clip --context-norm --data --diagnose --json --metadata --out --paper-steps "
+    "--preset --seeds --steps --variant",
     "case model_merging": "* --claims --diagnose --json --out --seeds --steps",
     "case timestep_attack": "* --claims --diagnose --images --json --mode --out --seeds --source",
     "check": "--allow --fail-on --format --json --knob --seed RECIPE",
