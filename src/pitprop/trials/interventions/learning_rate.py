@@ -6,7 +6,14 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.trials.interventions._pytree import leaves_at, where, wrap
-from pitprop.trials.interventions._targets import NO_STEP, Applied, groups_of, is_jax, optimizers_of, parameters_at
+from pitprop.trials.interventions._targets import (
+    Applied,
+    acting_at_steps,
+    groups_of,
+    is_jax,
+    optimizers_of,
+    parameters_at,
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class LearningRate:
             inside = [parameter for parameter in group["params"] if id(parameter) in wanted]
             if inside:
                 matched.append((name, optimizer, group, inside))
-        applied = Applied(tuple(name for name, *_ in matched), **NO_STEP)
+        applied = acting_at_steps(tuple(name for name, *_ in matched))
         for name, optimizer, group, inside in matched:
             slow = self._whole if len(inside) == len(group["params"]) else self._part
             slow(applied, name, optimizer, group, inside)
