@@ -140,3 +140,12 @@ def test_rows_without_what_a_rule_reads_are_not_shown_to_it():
 def test_thresholds_are_fields():
     assert [f.detected for f in detect(saturated("a"), (SaturatedUnits(patience=3, transient=0),))] == [2]
     assert detect(saturated("a"), (SaturatedUnits(majority=0.95),)) == []
+
+
+def test_a_trained_network_has_no_start_to_be_excused():
+    """The same rows: of a network that begins, a start that healthy ones have too; of a checkpoint, its failure."""
+    rows = [Row(step=t, site=RUN, values={"output_spread": 0.001}) for t in range(60)]
+    assert detect(rows, (OutputDuplication(),)) == []
+    found = detect(rows, (OutputDuplication(),), fresh=False)
+    assert [(f.rule, f.severity, f.detected) for f in found] == [("output-duplication", "failure", 19)]
+    assert detect(saturated("a"), fresh=False) == detect(saturated("a"))  # other rules know no such excuse

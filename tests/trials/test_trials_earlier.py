@@ -107,5 +107,5 @@ def test_a_record_of_an_older_version_is_read(gone, pool, reference, tmp_path):
         del record[gone]
         file.write_text(json.dumps(record))
     after = trial(reference("recipes_tiny", "guilty"), arms, **options)
-    assert after.comparisons == before.comparisons
+    assert repr(after.comparisons) == repr(before.comparisons)  # an undefined interval is NaN, which equals nothing
     assert all(gone not in json.loads(file.read_text()) for file in (tmp_path / "runs").glob("*.json"))

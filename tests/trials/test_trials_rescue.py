@@ -59,10 +59,10 @@ def saved(drifted, pool, reference, tmp_path_factory):
 @pytest.mark.slow
 def test_where_going_back_only_repeats_it_the_remedy_is_found(saved, drifted):
     result, _ = saved
-    screen = {c.arm: c.verdict for c in result.screen}
-    assert screen["rolled back"] == "no difference within margin"
-    assert screen["in place: learning rate multiplied by 0.1"] == "no difference within margin"
-    assert screen["in place: neck.inner re-initialised"] == "no difference within margin"
+    screen = {c.arm: c for c in result.screen}
+    for way in ("rolled back", "in place: learning rate multiplied by 0.1", "in place: neck.inner re-initialised"):
+        # As many seeds as a screening round has settle no difference among so many ways, but each way's effect is there.
+        assert abs(screen[way].effect) < screen[way].margin and screen[way].verdict != "better", way
     assert "unit-rms" in result.conclusion.remedy
     assert {c.arm for c in result.confirm if c.verdict == "better"} == {
         "in place: neck.squash replaced by unit-rms",
@@ -82,7 +82,9 @@ def test_the_new_checkpoint_loads_and_is_healthy(saved):
     result, _ = saved
     record = json.loads((result.checkpoint / "rescue.json").read_text())
     training = recipes_rescue.Regression(record["seed"], recipes_rescue.Drifting())
-    assert record["interventions"] == [{"kind": "Replace", "path": "neck.squash", "remedy": "unit-rms", "keep": False}]
+    assert record["interventions"] == [
+        {"kind": "Replace", "path": "neck.squash", "remedy": "unit-rms", "keep": False, "source": ""}
+    ]
     training.model.neck.squash = UnitRMS(training.model.neck.squash)
     training.model.load_state_dict(load_file(result.checkpoint / "model.safetensors"))
     training.optimizer.load_state_dict(torch.load(result.checkpoint / "optimizer.pt", weights_only=True))
@@ -337,7 +339,7 @@ def test_a_way_that_saves_runs_is_told_by_the_runs_it_saves():
 def test_the_case_recovers_by_unit_rms_in_place_and_not_by_going_back(reference, pool, tmp_path):
     from recipes_merging_small import Small, small
 
-    run = collapse(tmp_path / "run", small.build(0, Small()), steps=100)
+    run = collapse(tmp_path / "run", small.build(0, Small()), steps=260)
     result = rescue(
         run,
         reference("recipes_merging_small", "small"),

@@ -197,7 +197,8 @@ def test_thinning_keeps_the_budget_the_first_the_newest_and_the_last_good(
             assert on_disk() <= budget
             assert steps[-1] == step and set(steps) <= {*before, step}
             assert known_good is None or known_good in steps
-            assert room < 3 or steps[0] == 0
+            # Beside the first there is the last good one, once a failure tells it from the newest, and what comes in.
+            assert room < (4 if findings else 3) or steps[0] == 0
     assert list(taken(folder)) == keeper.describe(findings)["steps"]
     if not findings and room >= 8 and skipped == 1:  # what is left is spread over the whole run
         gaps = [math.log((b + 1) / (a + 1)) for a, b in itertools.pairwise(steps)]

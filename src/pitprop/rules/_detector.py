@@ -7,6 +7,7 @@ from pitprop.records import Finding, Row
 from pitprop.rules._allow import INTERNAL, is_allowed, read_allow
 from pitprop.rules._group import GRAVITY
 from pitprop.rules._many import Selection
+from pitprop.rules._plateau import trained
 from pitprop.rules._rule import Rule
 
 
@@ -21,14 +22,16 @@ class Detector:
     Args:
         rules: Rules to apply, by default all; their order is the order of findings within a row.
         allow: What not to report: `"rule"`, or `"rule@site"` for one site only.
+        fresh: Whether the network begins to learn at the first row. A trained one has no start to be excused.
 
     Raises:
         PitpropError: `allow` names no rule.
     """
 
-    def __init__(self, rules: Iterable[Rule] | None = None, allow: Iterable[str] = ()):
+    def __init__(self, rules: Iterable[Rule] | None = None, allow: Iterable[str] = (), *, fresh: bool = True):
         from pitprop.rules import RULES  # the registry imports this module
 
+        self._fresh = fresh
         self._rules = RULES if rules is None else tuple(rules)
         # Any registered rule may be allowed, also where only some are applied.
         self._allow = read_allow(allow, (rule.name for rule in (*RULES, *self._rules)))
@@ -48,7 +51,7 @@ class Detector:
             selection = self._selections[number]
             try:
                 if key not in self._states:
-                    self._states[key] = rule.init()
+                    self._states[key] = rule.init() if self._fresh else trained(rule.init())
                     selection.num_sites += 1
                 self._states[key], finding = rule.update(self._states[key], row)
             except Exception as error:  # a user's training goes on, whatever a rule does

@@ -8,7 +8,7 @@ must last longer than such starts do, and longer than it took to arrive, for whi
 
 import math
 import statistics
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pitprop.rules._online import NAN, WARM_UP, Persistence, lasting, persist
 
@@ -43,6 +43,14 @@ def stuck(plateau: Plateau, patience: int) -> bool:
     if plateau.was_better:
         return held.count >= patience
     return held.rows >= LONGEST and held.count >= max(patience, 2 * plateau.arrived)
+
+
+def trained(state: Any) -> Any:
+    """A rule's first state, for a network that was trained before its first row: it has no start to be excused."""
+    if not hasattr(state, "_replace"):
+        return state
+    held = {name: value._replace(was_better=1) for name, value in state._asdict().items() if isinstance(value, Plateau)}
+    return state._replace(**held)
 
 
 class Level(NamedTuple):

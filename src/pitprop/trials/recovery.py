@@ -21,6 +21,7 @@ from pitprop._errors import PitpropError
 from pitprop.records import Comparison, Finding
 from pitprop.rules import detect
 from pitprop.trace import Reader
+from pitprop.trials.below_reference import NAME as BELOW_REFERENCE
 from pitprop.trials.command import command
 from pitprop.trials.conclude import Conclusion, finite_mean, winners
 from pitprop.trials.earlier import keep_earlier
@@ -156,8 +157,11 @@ def rescue(
         findings = origin.findings
         if findings is None:
             meter.enter("watching it go on as it is")
-            (watched,) = watch_runs({folder / "watched" / control.address: control}, pool, on_run=meter.tick)
-            findings = tuple(watched["findings"])
+            at = folder / "watched" / control.address
+            (watched,) = watch_runs({at: control}, pool, on_run=meter.tick)
+            declared = [f for f in watched["findings"] if f.rule == BELOW_REFERENCE]
+            with Reader(at) as trace:
+                findings = (*detect(trace.rows(), fresh=False), *declared)
         failing = failures(findings)
         if not failing:
             result = Rescue(
@@ -291,7 +295,7 @@ class _Trial:
             # run half would be too few rows for any rule to speak.
             begin = max(0, min(spec.horizon // 2, spec.horizon - LATE_ROWS))
             late = trace.rows(after=begin - 1)
-            return spec, folder / FINAL, failures(detect(late))
+            return spec, folder / FINAL, failures(detect(late, fresh=False))
 
 
 def typical_seed(comparison: Comparison) -> int:

@@ -21,8 +21,8 @@ from pitprop.watch import watch
 from pitprop.watch.feeds import ARGUMENTS
 from pitprop.watch.state import write_checkpoint
 
-MEASUREMENTS = 200
-"""About how many steps of a run are measured; every rule of patience counts measured rows."""
+MEASUREMENTS = 250
+"""How many steps of a run are measured, if it has so many: more rows than any rule waits for."""
 
 EVALUATIONS = 10
 """How often the metric is evaluated on the way."""

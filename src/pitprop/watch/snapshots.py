@@ -119,9 +119,11 @@ class Keeper:
         The first, the way back of a run that never was good, goes after all but the newest.
         """
         while sum(self._bytes.values()) > room:
+            first, newest = min(self._bytes), max(self._bytes)
             free = [step for step in sorted(self._bytes) if step != good]
-            later = [step for step in free if step != min(self._bytes)]
-            crowded = thinnest(sorted(self._bytes), later[:-RECENT] or later[:-1] or free[:-1] or free)
+            later = [step for step in free if step != first]
+            old = [step for step in later if step != newest]
+            crowded = thinnest(sorted(self._bytes), later[:-RECENT] or old or [s for s in free if s != newest] or free)
             if crowded is None:
                 return
             shutil.rmtree(self._folder / f"step-{crowded}")
