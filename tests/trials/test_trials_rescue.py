@@ -61,7 +61,7 @@ def test_where_going_back_only_repeats_it_the_remedy_is_found(saved, drifted):
     result, _ = saved
     screen = {c.arm: c for c in result.screen}
     for way in ("rolled back", "in place: learning rate multiplied by 0.1", "in place: neck.inner re-initialised"):
-        # As many seeds as a screening round has settle no difference among so many ways, but each way's effect is there.
+        # A screening round has too few seeds to settle "no difference" among so many ways; each effect is there.
         assert abs(screen[way].effect) < screen[way].margin and screen[way].verdict != "better", way
     assert "unit-rms" in result.conclusion.remedy
     assert {c.arm for c in result.confirm if c.verdict == "better"} == {
