@@ -77,9 +77,10 @@ def _trajectories(results: dict[str, Any]) -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[:, 0]:
         axis.set_ylabel("weight")
-    for axis in axes[-1]:
+    for axis in axes.flat[max(0, len(named) - columns) : len(named)]:  # the lowest of each column
         axis.set_xlabel("image")
-    figure.legend(*_all_labels(axes), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+        axis.tick_params(labelbottom=True)
+    figure.legend(*_all_labels(axes), loc="outside lower center", ncols=2 * columns, fontsize=8, frameon=False)
     return figure
 
 

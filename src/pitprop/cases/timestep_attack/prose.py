@@ -24,7 +24,8 @@ def prose(results: Results) -> str:
         f"{_number(predicted['collapse'])}. Measured over {lead['num_streams']} networks: {lead['num_moved']} "
         "had moved "
         f"half of their weight by image {last}, at iteration {_of(lead['moved'])}; the rule `loss-weight-collapse` "
-        f"spoke in {lead['num_alarms']} of them, at iteration {_of(lead['alarm'])}. Largest at the end: {_largest(results)}.",
+        f"spoke in {lead['num_alarms']} of them, at iteration {_of(lead['alarm'])}. Largest at the end: "
+        f"{_largest(results)}.",
         "",
         "| mode | weights at the end | success | transfer | L2 | Fréchet | success against `fixed` | verdict |",
         "|---|---|---|---|---|---|---|---|",
