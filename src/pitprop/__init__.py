@@ -23,6 +23,9 @@ _LAZY = {
 }
 """Public name -> the module that holds it."""
 
+_MODULES = ("optax",)
+"""Public names that are modules themselves."""
+
 __all__ = [
     "RUN",
     "Comparison",
@@ -36,6 +39,7 @@ __all__ = [
     "detect",
     "diagnose",
     "gradient_share",
+    "optax",
     "rescue",
     "trial",
     "watch",
@@ -45,8 +49,10 @@ __all__ = [
 def __getattr__(name: str):
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"pitprop.{name}")
     raise AttributeError(f"module 'pitprop' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted(set(globals()) | set(_LAZY))
+    return sorted({*globals(), *_LAZY, *_MODULES})

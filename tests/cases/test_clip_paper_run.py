@@ -121,12 +121,15 @@ def test_the_command_line_asks_for_what_it_needs(places, tmp_path):
 def test_the_command_itself(places, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("pitprop.cases.clip_anomaly.paper_run.PAPER", replace(PAPER, image_size=IMAGE_SIZE))
 
-    def command(clip):
-        asked = ["case", "clip_anomaly", "--preset", "paper", "--no-diagnose", "--variant", "C", "--paper-steps", "1"]
-        return main([*asked, "--clip", str(clip), "--data", str(places[1]), "--out", str(tmp_path), "--json"])
+    def command(clip, *more):
+        asked = ["case", "clip_anomaly", "--preset", "paper", "--variant", "C", "--paper-steps", "1"]
+        return main([*asked, "--clip", str(clip), "--data", str(places[1]), "--out", str(tmp_path), "--json", *more])
 
     assert command(places[0]) == 0
     said = json.loads(capsys.readouterr().out)
     assert [name for name, _ in said["rows"]] == ["none", "C"]
+    assert "diagnosis" not in said  # the recipe is the laptop's: its cause would say nothing of this run
+    assert command(places[0], "--metadata", str(tmp_path / "absent.jsonl")) == 2
+    assert "There is no metadata file" in json.loads(capsys.readouterr().out)["error"]["seen"]
     assert command(tmp_path / "absent") == 2
     assert "There is no folder" in json.loads(capsys.readouterr().out)["error"]["seen"]

@@ -20,8 +20,6 @@ class Arm:
 
     injection: Injection | None
     context_norm: float = 1.0
-    frozen: bool = False
-    """Leave the cross-attention as it was drawn."""
     adapter_gradient: float = 1.0
     """Factor of the adapters' gradients."""
     loss_factor: float = 1.0
@@ -55,7 +53,6 @@ def claim_arms(norm: float) -> dict[str, Arm]:
                 found[at(f"scale {scale:g}", other)] = Arm(injection=Injection(weight=scale), context_norm=other)
     found[at("C at full scale", norm)] = Arm(injection=Injection(normalise=True, norm_match=True), context_norm=norm)
     found[at("only normalised, 0.1", norm)] = Arm(injection=Injection(weight=0.1, normalise=True), context_norm=norm)
-    found[at("A, frozen", norm)] = Arm(injection=VARIANTS["A"], context_norm=norm, frozen=True)
     found["adapter gradients x0.375"] = Arm(injection=None, adapter_gradient=0.3748)
     found["loss x10"] = Arm(injection=None, loss_factor=10.0)
     found["loops: none"] = Arm(injection=None, loops=3)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Kind, Results, main
 from pitprop.cases.clip_anomaly import judges
-from pitprop.cases.clip_anomaly.experiment import Settings
-from pitprop.cases.clip_anomaly.measurements import run_claims
+from pitprop.cases.clip_anomaly.experiment import Settings, one_loop
+from pitprop.cases.clip_anomaly.measurements import SEEDS, STEPS, run_claims
 from pitprop.cases.clip_anomaly.prose import prose
 from pitprop.cases.clip_anomaly.recipe import recipe
 from pitprop.trials.progress import OnProgress
@@ -105,7 +105,7 @@ def header(results: Results) -> str:
 
 def measure(folder: Path, seeds: int | None, progress: OnProgress | None):
     """The numbers; nothing is written into `folder`."""
-    settings = Settings(seeds=tuple(range(seeds or 5)))
+    settings = Settings(seeds=tuple(range(seeds or SEEDS)), schedule=one_loop(STEPS))
     command = ("python", "-m", "pitprop.cases.clip_anomaly.claims", "--run", "--seeds", str(len(settings.seeds)))
     return run_claims(settings, command, progress)
 

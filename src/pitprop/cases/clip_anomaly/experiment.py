@@ -36,12 +36,17 @@ NUM_BATCHES = 20
 """Batches of each gradient comparison."""
 
 
+def one_loop(image_steps: int) -> Schedule:
+    """A feedback loop with that many steps of stage 2, and few of stage 1: its text was trained with the base."""
+    return Schedule(image_steps=image_steps, text_steps=20)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Size of the experiment."""
 
     seeds: tuple[int, ...] = (0, 1)
-    schedule: Schedule = field(default_factory=lambda: Schedule(image_steps=60, text_steps=20))
+    schedule: Schedule = field(default_factory=lambda: one_loop(60))
     """Of one loop."""
     data: Data = field(default_factory=Data)
     workers: int | None = None
@@ -91,8 +96,7 @@ def run_arm(arm: Arm, settings: Settings) -> dict[str, Any]:
         log = logs[-1][1]
     else:
         which = rows(settings.seeds, len(pool.label), schedule.image_batch_size, schedule.image_steps)
-        parts = PARTS["image"][:1] if arm.frozen else PARTS["image"]
-        log = fit(each, pool, which, partial(_scaled, factor=arm.loss_factor), parts, lr=schedule.image_lr,
+        log = fit(each, pool, which, partial(_scaled, factor=arm.loss_factor), PARTS["image"], lr=schedule.image_lr,
                   gradient_factors={"image_adapter": arm.adapter_gradient})  # fmt: skip
         look()
     return {
@@ -113,7 +117,6 @@ def _condensed(log: Log, factor: float) -> dict[str, Any]:
         "loss_first": curve[0].tolist(),
         "loss_start": curve[:WINDOW].mean(0).tolist(),
         "loss_end": curve[-WINDOW:].mean(0).tolist(),
-        "curve": curve.unflatten(0, (-1, WINDOW)).mean(1).T.tolist() if len(curve) % WINDOW == 0 else [],
         "gradient_norms": {
             part: {"start": norms[:WINDOW].mean(0).tolist(), "end": norms[-WINDOW:].mean(0).tolist()}
             for part, norms in log.gradient_norms.items()
@@ -162,7 +165,7 @@ def gradient_ladder(arms: Mapping[str, Arm], settings: Settings) -> dict[str, An
     pool = images(settings.data)[0]
     found = {}
     for name, arm in arms.items():
-        if arm.injection is None or arm.loops or arm.frozen or arm.injection.zero_init:
+        if arm.injection is None or arm.loops or arm.injection.zero_init:
             continue  # a zero-initialised branch is exactly nothing at the start: both gradients are one
         model = loaded(settings.data, settings.seeds[0], arm.injection, arm.context_norm)
         which = rows([settings.seeds[0]], len(pool.label), settings.schedule.image_batch_size, NUM_BATCHES, 1)[:, 0]
@@ -182,6 +185,7 @@ def gradient_ladder(arms: Mapping[str, Arm], settings: Settings) -> dict[str, An
             "without": list(share.without_norms),
             "branch_ratio": share.branch_ratio.mean,
             "verdict": share.verdict,
+            "position": share.position,
             "factors": {key: [value.mean, value.low, value.high] for key, value in share.factors.items()},
         }
     return found

@@ -13,6 +13,8 @@ BEFORE, AFTER = (1.467525, 0.549976), (0.455933, 0.438084)
 """The seed's gradient norms without and with cross-attention, before and after its fix."""
 FINE = ("no difference within margin", "better")
 HIGH = 50.0
+WEIGHT = 0.1
+"""Where the learned scalar starts: the seed's fixed factor."""
 
 
 def numbers(values) -> np.ndarray:
@@ -54,7 +56,12 @@ def c1(results: Results) -> Judgement:
     verdicts = [results["gradients"][arm]["verdict"] for arm in arms]
     word = "CONFIRMED" if all(v == "smaller" for v in verdicts) else "HALF" if "smaller" in verdicts else "REFUTED"
     text = "; ".join(f"{arm}: {ratio(results, arm)}, {v}" for arm, v in zip(arms, verdicts, strict=True))
-    return Judgement(word, f"gradient at the adapter with over without, 20 batches: {text}; an addition copies it")
+    position = {results["gradients"][arm]["position"] for arm in arms}.pop()
+    return Judgement(
+        word,
+        f"gradient at the adapter with over without, 20 batches: {text}; the adapter lies {position} the addition, as "
+        f"all six do in the original, and an addition copies the gradient",
+    )
 
 
 def c2(results: Results) -> Judgement:
@@ -62,10 +69,13 @@ def c2(results: Results) -> Judgement:
     low = min(g["single"][0] for g in results["gradients"].values())
     high = max(g["single"][1] for g in results["gradients"].values())
     inside = low <= seen <= high
+    longer = math.sqrt(seen**-2 - 1)  # |x| / |x + c| with c at a right angle to x
     return Judgement(
         "CONFIRMED" if inside else "OPEN",
         f"single batches gave {low:.2g} to {high:.2g} over all arms; the seed's {seen:.4f} lies "
-        f"{'inside: a possible number of one batch' if inside else 'outside: this system and base never gave it'}",
+        f"{'inside: a possible number of one batch' if inside else 'outside: this system and base never gave it'}; a "
+        f"branch {longer:.2f} times as long as its stream dilutes to that what comes before it, but the original's "
+        f"adapters all come behind it",
     )
 
 
@@ -110,11 +120,14 @@ def c7(results: Results) -> Judgement:
     fell = numbers(arm["loss_first"]) - numbers(arm["loss_end"])
     behind = numbers(arm["loss_end"]) - numbers(base["loss_end"])
     worse = interval(behind).low > 0
+    start, loaded = (results["references"][name] for name in ("untrained base", "loaded base"))
     word: Word = "REFUTED" if not worse else "HALF" if interval(fell).low > 0 else "CONFIRMED"
     return Judgement(
         word,
-        f"A: loss {show(arm['loss_first'])} at the first step, {show(arm['loss_end'])} at the end; the base on: "
-        f"{show(base['loss_first'])}, {show(base['loss_end'])}; A ends above it by {show(behind)}, having fallen by "
+        f"the base learned (held-out loss {start['loss']:.2f} to {loaded['loss']:.2f}, pixel AUROC "
+        f"{start[recipe.metric]:.3f} to {loaded[recipe.metric]:.3f}); A: loss {show(arm['loss_first'])} at "
+        f"the first step, {show(arm['loss_end'])} at the end; the base on: {show(base['loss_first'])}, "
+        f"{show(base['loss_end'])}; A ends above it by {show(behind)}, having fallen by "
         f"{show(fell)} from where the random cross-attention put it",
     )
 
@@ -170,11 +183,16 @@ def c11(results: Results) -> Judgement:
 def c12(results: Results) -> Judgement:
     arm, fixed = at("E", HIGH), at("B", HIGH)
     over = interval(last(results, arm) - last(results, fixed))
-    found = verdict(results, arm)
-    word: Word = "CONFIRMED" if found in FINE else "HALF" if over.low > 0 else "REFUTED"
+    found, measured = verdict(results, arm), results["arms"][arm]
+    schedule = results["provenance"]["settings"]["schedule"]
+    reach = schedule["image_steps"] * schedule["image_lr"]  # Adam's steps are at most about the learning rate
+    settled = found == "worse" and reach >= WEIGHT
+    word: Word = "CONFIRMED" if found in FINE else "HALF" if over.low > 0 else "REFUTED" if settled else "OPEN"
+    learned = numbers(measured["last"]["branch_ratio"]) / numbers(measured["raw_norm"]["last"])
     return Judgement(
-        word if found != "inconclusive" or word == "HALF" else "OPEN",
-        f"learned scalar: {effect(results, arm)}; against the fixed 0.1: {over.mean:+.3f} [{over.low:.3f}, "
+        word,
+        f"learned scalar: {effect(results, arm)}; it went from {WEIGHT:g} to {show(learned)}, and could have gone by "
+        f"{reach:.2g} in these steps; against the fixed 0.1: {over.mean:+.3f} [{over.low:.3f}, "
         f"{over.high:.3f}]; LayerScale: {effect(results, at('layer_scale', HIGH))}; zero-initialised projection: "
         f"{effect(results, at('D', HIGH))}",
     )

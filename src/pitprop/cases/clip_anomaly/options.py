@@ -64,8 +64,8 @@ class Options:
 
     seeds: int | None = None
     """Number of seeds; by default 2, or 5 with --claims."""
-    steps: int = 60
-    """Steps of stage 2 in one feedback loop."""
+    steps: int | None = None
+    """Steps of stage 2 in one feedback loop; by default 60."""
     variant: VariantName | None = None
     """Only this way of putting the cross-attention in, beside the base without it; by default all."""
     context_norm: float = 50.0
@@ -75,6 +75,8 @@ class Options:
     clip: Path | None = None
     """Local folder of a CLIPModel of transformers: config.json, model.safetensors, tokeniser (paper)."""
     data: Path | None = None
-    """Folder in the layout of VisA or MVTec AD (paper)."""
+    """Folder in the layout of VisA or MVTec AD, or the one that `metadata`'s paths start from (paper)."""
+    metadata: Path | None = None
+    """JSON lines that name the photographs, such as AA-CLIP's full-shot.jsonl; by default the layout does (paper)."""
     paper_steps: int | None = None
     """Steps of each stage, in place of the original's epochs (paper)."""

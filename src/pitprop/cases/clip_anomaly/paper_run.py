@@ -19,7 +19,7 @@ from pitprop._errors import PitpropError
 from pitprop.cases._result import CaseResult
 from pitprop.cases.clip_anomaly.arms import LADDER
 from pitprop.cases.clip_anomaly.cross_attention import VARIANTS
-from pitprop.cases.clip_anomaly.folders import Entry, read_folder
+from pitprop.cases.clip_anomaly.folders import Entry, read_folder, read_metadata
 from pitprop.cases.clip_anomaly.loading import load
 from pitprop.cases.clip_anomaly.losses import loss, text_loss
 from pitprop.cases.clip_anomaly.metrics import Detected, detect, score
@@ -61,6 +61,8 @@ class Paper:
     """Takes `log.jsonl` and each variant's weights; a base that lies there is loaded."""
     clip: Path
     data: Path
+    metadata: Path | None = None
+    """Lines that name the photographs of `data`; None: its layout does."""
     variants: tuple[VariantName, ...] = LADDER
     steps: int | None = None
     """Steps of each stage; None: whole epochs."""
@@ -88,17 +90,25 @@ def from_options(folder: Path, options: Options, claims: bool) -> Paper:
         )
     only = options.variant
     chosen: tuple[VariantName, ...] = LADDER if only is None else () if only == "none" else (only,)
-    clip, data = options.clip, options.data
-    return Paper(folder=folder, clip=clip, data=data, variants=chosen, steps=options.paper_steps)
+    return Paper(
+        folder=folder,
+        clip=options.clip,
+        data=options.data,
+        metadata=options.metadata,
+        variants=chosen,
+        steps=options.paper_steps,
+    )
 
 
 def run_paper(settings: Paper) -> CaseResult:
     """Trains and evaluates; one GPU of 24 GB or more where there is one, otherwise the CPU.
 
     Raises:
-        PitpropError: See `paper.load_clip` and `folders.read_folder`; or too few photographs to hold any out.
+        PitpropError: See `paper.load_clip`, `folders.read_folder`, `folders.read_metadata`; or too few photographs to
+            hold any out.
     """
-    entries = read_folder(settings.data)
+    lines = settings.metadata
+    entries = read_folder(settings.data) if lines is None else read_metadata(lines, settings.data)
     train, held_out = split(entries)
     clip, size = load_clip(settings.clip, settings.image_size)
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +126,8 @@ def run_paper(settings: Paper) -> CaseResult:
         on, off = (evaluate(model, held_out, cross_attention=value) for value in (True, False))
         rows.append((variant, _line(on) + ("" if variant == "none" else f"; switched off: {_line(off)}")))
         files.append(kept)
-    return CaseResult(title=f"clip_anomaly at full size: {settings.data}", rows=tuple(rows), files=tuple(files))
+    title = f"clip_anomaly at full size: {settings.data}"
+    return CaseResult(title=title, rows=tuple(rows), files=tuple(files), diagnose=False)
 
 
 def split(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:

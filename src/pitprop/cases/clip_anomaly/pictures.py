@@ -78,11 +78,12 @@ def _ladder(gradients: Mapping[str, Any]) -> Figure:
         axis.plot(with_ / without, row, "D", color="#c0392b", markersize=5)
     axis.axvline(1, color="black", linewidth=0.8)
     axis.axvline(0.8, color="grey", linestyle=":", linewidth=1)
-    axis.set(
-        xscale="log", xlabel="gradient at the image adapter, with over without cross-attention (dotted: seed's OK)"
+    axis.set_xscale("log")
+    axis.set_xlabel(
+        "gradient at the image adapter,\nwith over without cross-attention (dotted: the seed's OK)", fontsize=9
     )
     axis.set_yticks(range(len(names)), names, fontsize=8)
-    axis.invert_yaxis()
+    axis.set_ylim(len(names) - 0.5, -0.5)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -97,12 +98,16 @@ def _norms(arms: Mapping[str, Any], settings: Settings) -> Figure:
     shown = {name: arm for name in VARIANTS if (arm := VARIANTS[name]) is not None}
     (bare,) = models(Arm(injection=None), one)
     reference = _by_block(bare, held_out)
+    alike: dict[tuple[float, ...], list[str]] = {}  # B, E and layer_scale start as one
     for name, injection in shown.items():
         (model,) = models(Arm(injection=injection, context_norm=NORM), one)
-        left.plot([b / r for b, r in zip(_by_block(model, held_out), reference, strict=True)], marker="o", label=name)
+        lengths = [b / r for b, r in zip(_by_block(model, held_out), reference, strict=True)]
+        alike.setdefault(tuple(round(length, 1) for length in lengths), []).append(name)
+    for lengths, names in alike.items():
+        left.plot(lengths, marker="o", label=", ".join(names))
     left.set(yscale="log", title="stream, before training, over the base's", xlabel="block")
     left.set_xticks(range(len(reference)))
-    left.legend(fontsize=8, ncols=2)
+    left.legend(fontsize=8)
     rows = [name for name in arms if "raw_norm" in arms[name] and name.partition(",")[0] in shown]
     for row, name in enumerate(rows):
         raw = arms[name]["raw_norm"]
@@ -112,9 +117,10 @@ def _norms(arms: Mapping[str, Any], settings: Settings) -> Figure:
         right.plot(arms[name]["last"]["branch_ratio"], [row + 0.2] * len(raw["last"]), "|", color="#c0392b")
     right.set_yticks(range(len(rows)), rows, fontsize=8)
     right.set_xscale("symlog", linthresh=0.01)
-    right.set_xlim(left=0)
-    right.set_title("branch over stream: raw, start to end (violet), as added (red)", fontsize=9)
-    right.invert_yaxis()
+    longest = max((value for name in rows for end in arms[name]["raw_norm"].values() for value in end), default=1.0)
+    right.set_xlim(0, 3 * longest)
+    right.set_title("branch over stream:\nraw, start to end (violet); as added (red)", fontsize=9)
+    right.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     return figure

@@ -6,18 +6,17 @@ import numpy as np
 
 from pitprop.cases._claims import provenance, store, write_up
 from pitprop.cases._result import CaseResult
+from pitprop.cases.clip_anomaly import measurements
 from pitprop.cases.clip_anomaly.arms import story
 from pitprop.cases.clip_anomaly.claims import CLIP
-from pitprop.cases.clip_anomaly.experiment import Settings, gradient_ladder, run_arms
-from pitprop.cases.clip_anomaly.measurements import run_claims
+from pitprop.cases.clip_anomaly.experiment import Settings, gradient_ladder, one_loop, run_arms
 from pitprop.cases.clip_anomaly.options import Options
 from pitprop.cases.clip_anomaly.paper_run import from_options, run_paper
 from pitprop.cases.clip_anomaly.pictures import draw
 from pitprop.cases.clip_anomaly.recipe import known
-from pitprop.cases.clip_anomaly.stages import Schedule
 from pitprop.trials.progress import OnProgress
 
-SEEDS, CLAIM_SEEDS = 2, 5
+SEEDS, STEPS = 2, 60
 RESULTS = "results.json"
 
 
@@ -34,18 +33,19 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
     if options.preset == "paper":
         return run_paper(from_options(folder, options, claims))
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = options.seeds or (CLAIM_SEEDS if claims else SEEDS)
-    schedule = Schedule(image_steps=options.steps, text_steps=Settings().schedule.text_steps)
-    settings = Settings(seeds=tuple(range(seeds)), schedule=schedule)
+    seeds = options.seeds or (measurements.SEEDS if claims else SEEDS)
+    steps = options.steps or (measurements.STEPS if claims else STEPS)
+    settings = Settings(seeds=tuple(range(seeds)), schedule=one_loop(steps))
     if claims:
-        results = run_claims(settings, ("pitprop", "case", "clip_anomaly", "--claims", "--seeds", str(seeds)), progress)
+        command = ("pitprop", "case", "clip_anomaly", "--claims", "--seeds", str(seeds), "--steps", str(steps))
+        results = measurements.run_claims(settings, command, progress)
     else:
         arms = story(options.context_norm, options.variant)
         results = {
             **run_arms(arms, settings, progress),
             "gradients": gradient_ladder(arms, settings),
             "references": known(),
-            "provenance": provenance(("pitprop", "case", "clip_anomaly"), seeds=seeds, steps=options.steps),
+            "provenance": provenance(("pitprop", "case", "clip_anomaly"), seeds=seeds, steps=steps),
         }
     rows = [("reference: loaded base", f"pixel AUROC {results['references']['loaded base']['pixel_auroc']:.3f}")]
     rows += [(name, _line(arm)) for name, arm in results["arms"].items()]

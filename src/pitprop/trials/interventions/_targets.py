@@ -43,6 +43,15 @@ class Applied:
             )
 
 
+def acting_at_steps(paths: tuple[str, ...]) -> Applied:
+    """What acts when an optimizer steps: one that never steps is named, not the module."""
+    return Applied(
+        paths,
+        means="The optimizer made no step, so the arm was another control.",
+        do="call `optimizer.step()` in the recipe's `step`, on the optimizer that is an attribute of the training.",
+    )
+
+
 class Intervention(Protocol):
     """One stated change to a run: a frozen dataclass of JSON values.
 
