@@ -2,6 +2,11 @@
 
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +95,28 @@ def test_the_plan_has_every_mode_and_more_networks_for_the_claims():
     assert names["fixed (pilot schedule)"].schedule == PILOT
     assert (plan_of(Options()).seeds, plan_of(Options(), claims=True).seeds) == (1, 10)
     assert list(experiment.streams_of(plan_of(Options(mode="dro")))) == ["fixed", "dro"]
+
+
+def test_the_second_process_ends_when_the_first_is_told_to(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, time\n"
+        "from pitprop.cases.timestep_attack.experiment import second_process\n"
+        "if __name__ == '__main__':\n"
+        "    with second_process() as pool:\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        pool.submit(time.sleep, 600).result()\n"
+    )
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = Path(f"/proc/{parent.stdout.readline().strip()}/stat")
+        time.sleep(0.5)  # it sleeps by now; idle, it would see the closed pipe
+        parent.send_signal(signal.SIGTERM)
+    assert parent.returncode == -signal.SIGTERM
+    patience = time.monotonic() + 30
+    while worker.exists() and worker.read_text().split()[2] != "Z":
+        assert time.monotonic() < patience, "the worker outlived its parent"
+        time.sleep(0.1)
 
 
 def test_the_seeds_own_loss_shares_pass_by_its_pilot_schedule_at_ten_images():

@@ -1,14 +1,14 @@
 """The seed's experiment whole: every weight mode on one stream of images, condensed to plain numbers.
 
 Two processes share the work: this one attacks under the weights that learn, image by image, and a second one under
-those that never change.
+those that never change, and the seed's schedule once more with what the original's fork keeps from the latent.
 """
 
 import math
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,13 @@ from pitprop.cases.timestep_attack.settings import LAPTOP, Settings
 from pitprop.cases.timestep_attack.streams import MEMORYLESS, StreamResult, run_streams, stream_of_images
 from pitprop.cases.timestep_attack.weights import INITIAL, LR, MODES, PILOT, Mode, Stream
 from pitprop.trials.comparison import compare
+from pitprop.trials.executors.local import die_with_parent
 from pitprop.trials.progress import Meter, OnProgress
 
 BASELINE = "fixed"
 PILOT_NAME = "fixed (pilot schedule)"
+CROSS_NAME = "fixed (cross_gradient)"
+"""The baseline, where the variance of cross-attention reaches the latent too."""
 MARGINS = {"success": 0.05, "transfer": 0.05, "l1": 0.5, "l2": 0.1, "linf": 0.03, "worst_loss": 1e-4}
 """Differences that are too small to matter, fixed before the first run: one image in twenty, and some 7 % of a norm."""
 
@@ -71,16 +74,26 @@ def run_experiment(plan: Plan, progress: OnProgress | None = None) -> tuple[dict
     learning = [name for name, stream in named.items() if stream.mode not in MEMORYLESS]
     constant = [name for name in named if name not in learning]
     meter.enter(f"attacking {plan.images} images in {len(named)} streams")
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        if learning:
-            later = pool.submit(_run, plan, [named[name] for name in constant])
-            results = _run(plan, [named[name] for name in learning], meter)
-            results += later.result()
-        else:
-            results = _run(plan, [named[name] for name in constant], meter)
-    ran = dict(zip((*learning, *constant), results, strict=True))
-    ran = {name: ran[name] for name in named}
+    with second_process() as pool:
+        later = pool.submit(_run, plan, [named[name] for name in constant]) if learning else None
+        crossed = pool.submit(_run, _crossed(plan), [named[BASELINE]]) if "fixed" in plan.modes else None
+        results = _run(plan, [named[name] for name in learning or constant], meter)
+        results += later.result() if later else []
+        ran = dict(zip((*learning, *constant), results, strict=True))
+        ran = {name: ran[name] for name in named}
+        if crossed:
+            (ran[CROSS_NAME],) = crossed.result()
     return _condensed(plan, ran, parts), ran
+
+
+def second_process() -> ProcessPoolExecutor:
+    """One more process, which ends with this one, in whatever way that ends."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent)
+
+
+def _crossed(plan: Plan) -> Plan:
+    return replace(plan, attack=replace(plan.attack, cross_gradient=True))
 
 
 def _run(plan: Plan, streams: Sequence[Stream], meter: Meter | None = None) -> list[StreamResult]:

@@ -14,6 +14,13 @@ GRID, TRAJECTORIES, LOSSES = "adversarial_grid.png", "weight_trajectories.png", 
 FILES = (GRID, TRAJECTORIES, LOSSES)
 COLOURS = ("#4c2a85", "#2471a3", "#1e8449", "#d68910", "#c0392b")
 NUM_SHOWN = 8
+_ALARM = {"color": "black", "linestyle": "--"}
+SPOKEN: dict[str, tuple[dict[str, Any], str]] = {
+    "warning": (_ALARM, "warning: on the way to one timestep"),
+    "failure": (_ALARM, "failure: arrived at one timestep"),
+    "note": ({"color": "grey", "linestyle": ":"}, "note: nothing moves them"),
+}
+"""How the first thing that the rule says is marked."""
 
 
 def draw(results: dict[str, Any], ran: dict[str, StreamResult], chosen: data.Images, folder: Path) -> list[Path]:
@@ -62,17 +69,18 @@ def _trajectories(results: dict[str, Any]) -> Figure:
         weights = np.array(stream["weights"])
         for timestep, colour in zip(range(weights.shape[1]), COLOURS, strict=True):
             axis.plot(weights[:, timestep], color=colour, label=f"timestep {timestep}")
-        alarm = stream["detection"]["alarm"]
-        if alarm is not None and np.isfinite(alarm):
-            axis.axvline(alarm / each, color="black", linestyle=":", label="the rule speaks")
+        if (severity := stream["detection"]["severity"]) is not None:
+            style, words = SPOKEN[severity]
+            axis.axvline(stream["detection"]["alarm"] / each, **style, label=words)
         axis.set(title=name, ylim=(-0.03, 1.03))
         axis.title.set_fontsize(9)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[:, 0]:
         axis.set_ylabel("weight")
-    for axis in axes[-1]:
+    for axis in axes.flat[max(0, len(named) - columns) : len(named)]:  # the lowest of each column
         axis.set_xlabel("image")
-    figure.legend(*_all_labels(axes), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+        axis.tick_params(labelbottom=True)
+    figure.legend(*_all_labels(axes), loc="outside lower center", ncols=2 * columns, fontsize=8, frameon=False)
     return figure
 
 

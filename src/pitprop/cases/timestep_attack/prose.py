@@ -3,7 +3,7 @@
 import numpy as np
 
 from pitprop.cases._claims import Results
-from pitprop.cases.timestep_attack.judges import effect_of, learned, losses, motion, show
+from pitprop.cases.timestep_attack.judges import effect_of, ends, learned, losses, motion, show
 
 
 def prose(results: Results) -> str:
@@ -24,7 +24,8 @@ def prose(results: Results) -> str:
         f"{_number(predicted['collapse'])}. Measured over {lead['num_streams']} networks: {lead['num_moved']} "
         "had moved "
         f"half of their weight by image {last}, at iteration {_of(lead['moved'])}; the rule `loss-weight-collapse` "
-        f"spoke in {lead['num_alarms']} of them, at iteration {_of(lead['alarm'])}.",
+        f"spoke in {lead['num_alarms']} of them, at iteration {_of(lead['alarm'])}. Largest at the end: "
+        f"{_largest(results)}.",
         "",
         "| mode | weights at the end | success | transfer | L2 | Fréchet | success against `fixed` | verdict |",
         "|---|---|---|---|---|---|---|---|",
@@ -38,6 +39,11 @@ def prose(results: Results) -> str:
             f"{_number(stream['frechet'])} | {_against(results, name)} |"
         )
     return "\n".join(["", *lines, ""])
+
+
+def _largest(results: Results) -> str:
+    index, count = np.unique(ends(results).argmax(1), return_counts=True)
+    return ", ".join(f"timestep {i} in {n}" for i, n in zip(index, count, strict=True))
 
 
 def _against(results: Results, name: str) -> str:

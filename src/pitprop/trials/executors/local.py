@@ -177,7 +177,7 @@ class Local:
 def _work(pipe: Connection, file: Path, log: Path | None) -> None:
     """What a worker does: one task after another, until it is told to stop or its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     if log is not None:
         print_to(log)
     if hasattr(signal, "SIGUSR1"):
@@ -192,8 +192,15 @@ def _work(pipe: Connection, file: Path, log: Path | None) -> None:
             pipe.send(call(task))
 
 
-def _die_with_parent() -> None:
-    """A closed pipe is only noticed between two tasks; a task may take hours, or hang."""
+def die_with_parent() -> None:
+    """From now on this process ends when its parent does, in whatever way.
+
+    A closed pipe is only noticed between two tasks; a task may take hours, or hang.
+    """
+    threading.Thread(target=_await_parent, daemon=True).start()
+
+
+def _await_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
