@@ -9,6 +9,7 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import RUN, Finding
+from pitprop.trace import Reader
 from pitprop.trials.below_reference import below_reference
 from pitprop.trials.earlier import set_aside
 from pitprop.trials.execute import RUN_IT, read_json, write_json
@@ -17,6 +18,7 @@ from pitprop.trials.interventions._targets import is_jax, model_of, optimizers_o
 from pitprop.trials.interventions.load_state import other_states
 from pitprop.trials.progress import OnRun
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, number, to_json_number
+from pitprop.trials.unlearned import unlearned
 from pitprop.watch import watch
 from pitprop.watch.feeds import ARGUMENTS
 from pitprop.watch.state import write_checkpoint
@@ -93,7 +95,9 @@ def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any
         optimizers = list(optimizers_of(training).values())
         write_checkpoint(Path(folder) / FINAL, model_of(training), optimizers, other_states(training))
     modules = [path for path, _ in model_of(training).named_modules() if path]
-    findings = [*watching.findings, *below_reference(recipe, spec.recipe, curve[recipe.metric])]
+    with Reader(folder) as trace:
+        excused = unlearned(list(trace.rows()), watching.findings)
+    findings = [*watching.findings, *excused, *below_reference(recipe, spec.recipe, curve[recipe.metric])]
     return {"findings": findings, "metrics": curve, "every": every, "modules": modules}
 
 
