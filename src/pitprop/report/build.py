@@ -14,6 +14,7 @@ from pitprop.report import bisection, rescue, trial_file
 from pitprop.report.headline import headline
 from pitprop.report.thin import heads, keep, pool, spread
 from pitprop.report.value import Attention, Diagnosis, Page, Report, Series
+from pitprop.report.watched_file import beyond_the_trace
 from pitprop.rules import RULES, Detector, measured_steps, num_steps, page, too_few
 from pitprop.rules._rule import Rule
 from pitprop.trace import Reader
@@ -52,7 +53,10 @@ def build(folder: str | Path, *, rules: tuple[Rule, ...] = RULES, allow: Iterabl
     if diagnosis is not None and not (traced / "trace.sqlite").exists():
         return _trial_alone(folder, diagnosis, rescued)
     with Reader(traced) as reader:
-        findings, columns = _replay(reader, Detector(rules, allow=tuple(allow)))
+        detector = Detector(rules, allow=tuple(allow))
+        findings, columns = _replay(reader, detector)
+        if diagnosis is not None:
+            findings += filter(detector.reports, beyond_the_trace(traced, findings))
         series, notes = _thin(columns)
         attention, map_notes = _attention(reader)
         info, last_step = reader.info, reader.last_step

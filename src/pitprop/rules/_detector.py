@@ -67,6 +67,13 @@ class Detector:
                     findings.append(certain)
         return findings
 
+    def reports(self, finding: Finding) -> bool:
+        """Whether a finding from elsewhere would be handed out: not allowed, and of a rule that is applied or of none."""
+        from pitprop.rules import RULES
+
+        left_out = {rule.name for rule in RULES} - {rule.name for rule in self._rules}
+        return finding.rule not in left_out and not is_allowed(finding, self._allow)
+
     def _readers(self, names: tuple[str, ...]) -> list[int]:
         """Numbers of the rules that read one of `names`; rows of a site name the same things over and over."""
         if names not in self._asked:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import RUN, Finding
+from pitprop.report.watched_file import NAME, finding
 from pitprop.trace import Reader
 from pitprop.trials.below_reference import below_reference
 from pitprop.trials.earlier import set_aside
@@ -140,7 +141,7 @@ def watch_runs(
             )
         folder = missing[index]
         runs[folder] = outcome.value
-        write_json(folder / "watched.json", _to_json(outcome.value) | {"address": specs[folder].address})
+        write_json(folder / NAME, _to_json(outcome.value) | {"address": specs[folder].address})
     if on_run is not None:
         for folder in runs:
             on_run(known=folder not in missing)
@@ -183,14 +184,10 @@ def watch_control(
 
 
 def _known(folder: Path, spec: RunSpec) -> dict[str, Any] | None:
-    run = read_json(folder / "watched.json")
+    run = read_json(folder / NAME)
     if run is None or run.pop("address") != spec.address or not (folder / "trace.sqlite").exists():
         return None
-    findings = [
-        Finding(**f | {"evidence": {k: float(v) for k, v in f["evidence"].items()}, "remedies": tuple(f["remedies"])})
-        for f in run["findings"]
-    ]
-    return run | {"findings": findings}
+    return run | {"findings": [finding(f) for f in run["findings"]]}
 
 
 def _to_json(run: dict[str, Any]) -> dict[str, Any]:
