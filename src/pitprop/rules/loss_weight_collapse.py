@@ -22,8 +22,11 @@ hundreds of steps before the weights look different.
   coin; three of five keeps a distance to it, and is a convention.
 * Vertex: concentration over 0.9 for 20 rows, after a motion that is not 0. A convention.
 * Untrained: motion exactly 0 for 100 rows from the first. Exact; the number of rows is a convention.
-* And the odds of the part with the smallest mean loss are the highest so far: jitter around an optimum has runs of
-  aligned changes too, but gets nowhere.
+* And the odds of the part with the smallest mean loss are the highest so far, and the weights are farther from their
+  first row than ever. Jitter around an optimum has runs of aligned changes too, but gets nowhere; an optimum in the
+  interior that moves there and back (L / sum L does: the losses first part, then come down together) makes a way home
+  of nothing but aligned changes. Under descent there is no way back: with dw_i = w_i (Lbar - L_i) and constant losses,
+  Lbar falls, so each share rises first and falls later, and the distance to the start never shrinks.
 * The forecast continues the mean change of the log odds to a share of 90 %. Adam does that; plain descent slows down
   near the vertex (w ~ 1/t).
 
@@ -83,7 +86,9 @@ ARRIVED = math.log(9)
 
 
 class State(NamedTuple):
-    """Evidence of the direction, persistence at the vertex and of no motion, and the vertex' first and highest odds."""
+    """Evidence of the direction, persistence at the vertex and of no motion, the vertex' first and highest odds, and
+    the longest way from the start.
+    """
 
     towards: Evidence
     at_vertex: Persistence
@@ -92,6 +97,7 @@ class State(NamedTuple):
     first_step: int
     first_odds: float
     highest: float
+    farthest: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +135,7 @@ class LossWeightCollapse:
     """Rows without any motion after which nothing seems to train the weights."""
 
     def init(self) -> State:
-        return State(Evidence(), Persistence(), Persistence(), NAN, -1, NAN, NAN)
+        return State(Evidence(), Persistence(), Persistence(), NAN, -1, NAN, NAN, 0.0)
 
     def update(self, state: State, row: Row) -> tuple[State, Finding | None]:
         alignment, concentration, odds, vertex, motion = (row.values.get(name, math.nan) for name in self.reads)
@@ -142,9 +148,11 @@ class LossWeightCollapse:
             state = state._replace(at_vertex=persist(state.at_vertex, row.step, there))
         if math.isfinite(odds) and vertex != state.vertex:  # another part's odds are another series
             state = state._replace(vertex=vertex, first_step=row.step, first_odds=odds, highest=odds)
-        record = not odds < state.highest  # unknown odds are no objection
+        record = not (odds < state.highest or motion < state.farthest)  # what is unknown is no objection
         if math.isfinite(odds):
             state = state._replace(highest=max(state.highest, odds))
+        if math.isfinite(motion):
+            state = state._replace(farthest=max(state.farthest, motion))
         evidence = {k: row.values[k] for k in self.reads if k in row.values}
         severity: Severity = self.severity
         if lasting(state.at_vertex, self.patience, TRANSIENT):
