@@ -38,7 +38,7 @@ DRO none. The part that is named goes by the losses so far: right in 5 of 10 the
 Weights that are trained for something else and drift towards small losses by chance look the same. A fixed schedule
 that is meant to be fixed gets the note. In a resumed run the motion counts from there. Measured: no alarm on 200
 healthy AR(1) series of 3000 rows. In tiny trainings (3 seeds each; `tests/rules/test_rules_on_trainings.py`) descent
-was found within 40 steps of 500, and weights that follow the large losses were left alone.
+was found within 40 steps of 500, and weights that follow the large losses were left alone, also there and back.
 
 ## Remedies
 `importance-weights` (w = L / sum L) or `tilted-weights` where large losses are to count more; `kl-weights` and
