@@ -18,14 +18,14 @@ UNKNOWN_S = 6.0
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="score_cards", description="Score cards of the rules.")
-    parser.add_argument("--only", metavar="RULE", help="one rule: its fault runs, and all healthy ones")
+    parser.add_argument("--only", metavar="RULE", nargs="+", help="these rules: their fault runs, and all healthy ones")
     parser.add_argument("--quick", action="store_true", help="three models and one seed; writes no card")
     parser.add_argument("--development", action="store_true", help="seeds from 100 up; writes no card")
     parser.add_argument("--seeds", type=int, default=CARD_SEEDS, help="number of seeds (a card needs 6 or more)")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)
-    if options.only:
-        by_name(options.only)
+    for name in options.only or ():
+        by_name(name)
     if options.seeds < 1 or options.workers < 1:
         parser.error("--seeds and --workers are 1 or more")
     if not (options.development or options.quick) and not CARD_SEEDS <= options.seeds <= DEVELOPMENT:

@@ -125,9 +125,9 @@ def describe(run: Run) -> str:
     return f"{change} in {variant.model}, step {variant.step}"
 
 
-def cards(runs: Sequence[Labelled], only: str | None, command: str) -> list[ScoreCard]:
-    """A card for each rule that has runs, or for `only` one."""
-    return [card_of(rule, runs, command) for rule in RULES if only in (None, rule.name)]
+def cards(runs: Sequence[Labelled], only: Sequence[str] | None, command: str) -> list[ScoreCard]:
+    """A card for each rule that has runs, or for `only` these."""
+    return [card_of(rule, runs, command) for rule in RULES if only is None or rule.name in only]
 
 
 def write(new: Sequence[ScoreCard], path: Path = FILE) -> None:

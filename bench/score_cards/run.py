@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
@@ -92,9 +92,9 @@ def _common() -> str:
     return digest.hexdigest()
 
 
-def runs(seeds: range, only: str | None = None) -> list[Run]:
-    """Of every variant and seed, seed by seed; `only` leaves of the faults those of one rule."""
-    variants = [v for v in table() if only is None or v.kind != "fault" or v.rule == only]
+def runs(seeds: range, only: Sequence[str] | None = None) -> list[Run]:
+    """Of every variant and seed, seed by seed; `only` leaves of the faults those of these rules."""
+    variants = [v for v in table() if only is None or v.kind != "fault" or v.rule in only]
     return [Run(variant, seed) for seed in seeds for variant in variants]
 
 

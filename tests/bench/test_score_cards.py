@@ -137,6 +137,13 @@ def test_development_and_the_card_share_no_seed():
     assert seeds("--quick") == {100}
 
 
+def test_several_rules_at_once_are_their_faults_and_all_that_is_healthy():
+    chosen = command.select(command.parse(["--only", "loss-spike", "non-finite"]))
+    assert {run.variant.rule for run in chosen} == {"loss-spike", "non-finite", ""}
+    assert len(chosen) == 6 * (2 + sum(v.kind != "fault" for v in variants.table()))
+    assert [one.rule for one in card.cards([], ["loss-spike", "non-finite"], "")] == ["non-finite", "loss-spike"]
+
+
 @pytest.mark.parametrize("arguments", [["--seeds", "5"], ["--seeds", "101"], ["--development", "--seeds", "0"]])
 def test_a_card_of_too_few_or_of_development_seeds_is_refused(arguments, capsys):
     with pytest.raises(SystemExit):

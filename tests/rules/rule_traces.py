@@ -285,7 +285,7 @@ FAULTS = (
     Fault("plasticity-loss", "slow", _times("steps_to_fit", 3.0), within=10),
     Fault("plasticity-loss", "never", _set("steps_to_fit", np.inf), within=5),
     Fault("loss-weight-collapse", "direction", _all(_set("loss_weight_alignment", 0.8),
-          _approach("loss_weight_odds", 3.0, 0.98)), onset_error=25),
+          _approach("loss_weight_odds", 3.0, 0.98), _approach("loss_weight_motion", 0.7, 0.98)), onset_error=25),
     Fault("loss-weight-collapse", "vertex", _all(_keep("loss_weight_concentration", "loss_weight_motion"),
           _set("loss_weight_concentration", 0.99), _set("loss_weight_motion", 0.8))),
     Fault("loss-weight-collapse", "untrained", _all(_keep("loss_weight_motion"), _set("loss_weight_motion", 0.0)),

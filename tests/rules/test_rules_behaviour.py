@@ -260,6 +260,11 @@ def test_whitelist_of_the_frightening_but_fine():
             "latent_kl": np.minimum(0.02 * t, 12),
             "latent_active_share": np.minimum(t / 50, 1.0),
         },
+        "loss weights on their way home": {
+            "loss_weight_alignment": np.full(200, 0.8),
+            "loss_weight_odds": -1.4 + 0.002 * t,
+            "loss_weight_motion": 0.07 * np.exp(-t / 50),
+        },
         "fixed loss weights": {"loss_weight_motion": np.zeros(200), "loss_weight_concentration": np.full(200, 0.1)},
         "losses that have settled": {"gradient_cosine": np.full(200, -0.99)},
         "deep network that starts constant": {"embedding_spread": np.where(t < 90, 3e-4, 0.5)},

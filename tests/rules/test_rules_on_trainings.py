@@ -37,13 +37,13 @@ LOSSES = torch.tensor([0.02, 0.06, 0.15, 0.3, 0.47])  # shares as in the follow-
 START = torch.tensor([0.1, 0.15, 0.2, 0.25, 0.3])
 
 
-def weigh(objective, steps, watched, lr=1e-2, noise=0.1):
+def weigh(objective, steps, watched, lr=1e-2, noise=0.1, power=lambda step: 1.0):
     """Softmax weights under Adam, from a schedule like that of seed 0; the share of the smallest loss, step by step."""
     logits = START.log().requires_grad_()
     optimizer = torch.optim.Adam([logits], lr)
     trace, shares = Trace(), []
     for step in range(steps):
-        losses = LOSSES * torch.exp(noise * torch.randn(5))
+        losses = LOSSES ** power(step) * torch.exp(noise * torch.randn(5))
         weights = logits.softmax(0)
         if step < watched:
             trace.log(weights=weights, losses=losses)
@@ -70,9 +70,20 @@ def test_loss_weights_that_nothing_trains_are_a_note():
     assert finding.severity == "note" and "nothing trains them" in finding.message
 
 
-def test_loss_weights_that_follow_the_large_losses_are_fine():
-    trace, _ = weigh(lambda w, losses: (w - losses / losses.sum()).square().sum(), 400, watched=400)
+@pytest.mark.parametrize(
+    "power", [lambda step: 1.0, lambda step: 0.3 + 2.7 * 0.97**step], ids=["constant", "there and back"]
+)
+def test_loss_weights_that_follow_the_large_losses_are_fine(power):
+    trace, _ = weigh(lambda w, losses: (w - losses / losses.sum()).square().sum(), 400, watched=400, power=power)
     assert trace.findings("loss-weight-collapse") == []
+
+
+def test_under_descent_the_way_from_the_start_never_shrinks():
+    """w ~ w(0) exp(-t L) solves dw_i = w_i (Lbar - L_i); fifty starts and losses."""
+    start, losses = torch.rand(50, 5, dtype=torch.float64).softmax(-1), 5 * torch.rand(50, 5, dtype=torch.float64)
+    time = torch.linspace(0, 10, 500, dtype=torch.float64)[:, None, None]
+    way = ((start.log() - time * losses).softmax(-1) - start).abs().sum(-1) / 2
+    assert (way.diff(dim=0) > -1e-12).all() and (way[-1] > 0.2).all()
 
 
 def classify(learnable, steps=300):

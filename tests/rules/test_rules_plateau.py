@@ -65,6 +65,13 @@ def test_a_few_good_rows_are_no_state_to_lose():
         assert findings(name, state(flicker)) == [], name
 
 
+def test_a_loss_that_creeps_on_within_5_percent_of_the_prior_has_arrived():
+    series = STATES["class-collapse"](T >= 0)
+    series["class_loss_ratio"] = 1 + 0.09 * np.exp(-T / 120)  # its second fall by 5 % ends at row 147
+    [finding] = findings("class-collapse", series)
+    assert finding.detected == LONGEST - 1
+
+
 @pytest.mark.parametrize("steps", [130, 400])
 def test_a_loss_that_still_comes_down_to_the_prior_has_not_collapsed_to_it(steps):
     """Everything is background from the first step; the loss needs `steps` to get to the prior's, and then goes on."""

@@ -22,6 +22,7 @@ from watch_models import (
 
 import pitprop.watch
 from pitprop.trace import Reader
+from pitprop.watch.attention import from_qk, from_scores
 
 
 def record(model, tmp_path, *, steps=1, loss=loss_of, name="run", **kwargs):
@@ -104,6 +105,18 @@ def test_values_agree_with_the_dense_twin(make, tmp_path):
     assert series["attention_logit_scale"]["blocks.0.attn"][0] == pytest.approx(expected[1], rel=1e-5)
     assert maps[0, "blocks.0.attn"].shape == (HEADS, 8, 8)
     np.testing.assert_allclose(maps[0, "blocks.0.attn"], expected[2], atol=1e-3)  # stored as halves
+
+
+@pytest.mark.parametrize("length", [6, 300])  # all query rows, and a sample of them without the first
+def test_a_sink_is_measured_where_a_mask_makes_a_key_the_first(length):
+    q, k = torch.randn(2, 1, 2, length, 4)
+    causal = torch.ones(length, length).tril().bool()
+    padding = torch.arange(length) < length - 2
+    calls = ({"is_causal": True}, {"mask": causal}, {"mask": causal & padding}, {}, {"mask": padding})
+    seen = [from_qk(q, k, **call).numbers["attention_sink"].isfinite().item() for call in calls]
+    weights = torch.zeros(1, 2, length, length).masked_fill(~causal, -math.inf)
+    seen.append(from_scores(weights, weights.softmax(-1)).numbers["attention_sink"].isfinite().item())
+    assert seen == [True, True, True, False, False, True]
 
 
 def test_a_router_and_a_classifier_are_not_attention(tmp_path):

@@ -345,6 +345,7 @@ def test_attention_fn_measures_and_changes_nothing(module, causal):
     assert set(numbers) == {
         *("attention_entropy", "attention_sink", "attention_logit_peak", "attention_logit_scale", "head_redundancy")
     }
+    assert np.isfinite(numbers.pop("attention_sink")["attn"]) == causal  # a set of keys has no first one
     assert all(np.isfinite(numbers[name]["attn"]) for name in numbers)
 
 

@@ -92,6 +92,17 @@ def check_mask(indicator: str, mask, queries: int, keys: int) -> None:
         )
 
 
+def has_order(visible):
+    """Of "*batch query key": whether queries that see the first key differ in how many they see, as in causal order.
+
+    Elsewhere the keys are a set (patches, places, DETR's queries), and which of them is the first means nothing.
+    """
+    xp = namespace(visible)
+    count = xp.sum(xp.astype(visible, xp.float32), axis=-1)
+    most, least = xp.where(visible[..., 0], count, 0.0), xp.where(visible[..., 0], count, float("inf"))
+    return xp.max(most, axis=-1) > xp.min(least, axis=-1)
+
+
 def softmax_entropy(block: Block):
     """Entropy in nats of each row's softmax; NaN where no key is visible."""
     xp = namespace(block.logits)

@@ -12,7 +12,8 @@ drop the first token, and for reading entropy: a head with a sink is concentrate
 ## Reads
 `attention_sink` ((p_1 - 1/n) / (1 - 1/n) of the largest head, 0 for a fair share) at attention sites and
 `activation_peak` (largest over median magnitude) at blocks. Both are measured by itself; attention that can't be seen
-is given with `watch.tap_attention(name, q, k)`, a stream with `watch.tap(name, tensor)`.
+is given with `watch.tap_attention(name, q, k)`, a stream with `watch.tap(name, tensor)`. The sink is measured where a
+causal mask shows the first key to more queries than others; without one the keys are a set, and no key is the first.
 
 ## Threshold
 * Sink share over 0.5 for 20 rows and not before row 40. The scale is set by the number of visible keys; a half, the
@@ -21,9 +22,8 @@ is given with `watch.tap_attention(name, q, k)`, a stream with `watch.tap(name, 
   has 8.
 
 ## When it is wrong
-As a note it can only be beside the point, and mostly is. A first token that carries the answer (a class token, a
-prompt) is attended to by right. Attention without a causal mask has no distinguished first key, but a class token
-usually is.
+As a note it can only be beside the point, and mostly is. A first token that carries the answer (a prompt) is attended
+to by right. Without a causal mask only the peak is looked at: a sink at a class token or a register isn't seen.
 
 ## Remedies
 Where it hurts: output gating or register tokens. Whether the head does anything is settled by `Ablate`.

@@ -19,8 +19,9 @@ labels) and `class_divergence` (KL of the prior and the mean prediction), at the
 * Lost: after 20 rows under the prior's loss, 100 rows of this (a convention) are a failure: what was learned is gone.
 * Never better: everything is background at first in good runs too (in 14 of 18 arms of an experiment, science.md, g),
   so by its level the start can't be told from a collapse. It is a failure from row 240 on, the longest that such a
-  start took in experiments (science.md, b), and after twice as many rows as the loss took to come down to where it is
-  (its last fall by 5 %): a loss that still falls towards the prior's has not collapsed to it.
+  start took in experiments (science.md, b), and after twice as many rows as the loss took to come down to the prior's
+  (its last fall by 5 % before it was within 5 %): a loss that still falls towards the prior's has not collapsed to it,
+  and one that creeps on what is left is there.
 
 ## When it is wrong
 Labels without any relation to the input are answered with the prior by right. A start of more than 240 rows at the
@@ -51,7 +52,7 @@ from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
 from pitprop.rules._online import since
-from pitprop.rules._plateau import Level, Plateau, descend, dwell, stuck
+from pitprop.rules._plateau import PROGRESS, Level, Plateau, descend, dwell, stuck
 from pitprop.rules._rule import Shelf, at
 
 
@@ -91,7 +92,8 @@ class ClassCollapse:
             return state, None
         level = descend(state.level, loss)
         collapsed = variety < self.few and level.median > self.floor
-        plateau = dwell(state.plateau, row.step, collapsed, level.median <= self.floor, level.progress)
+        progress = level.progress if level.median > 1 + PROGRESS else 0
+        plateau = dwell(state.plateau, row.step, collapsed, level.median <= self.floor, progress)
         state = State(level, plateau)
         if not stuck(plateau, self.patience):
             return state, None

@@ -24,6 +24,10 @@ hundreds of steps before the weights look different.
 * Untrained: motion exactly 0 for 100 rows from the first. Exact; the number of rows is a convention.
 * And the odds of the part with the smallest mean loss are the highest so far: jitter around an optimum has runs of
   aligned changes too, but gets nowhere.
+* And the weights are no nearer to their first row than where these changes began. An optimum in the interior that moves
+  there and back (L / sum L does: the losses first part, then come down together) makes a way home of nothing but
+  aligned changes. Descent from the start has none: with dw_i = w_i (Lbar - L_i) and constant losses Lbar falls, so each
+  share rises first and falls later, and the distance to the start never shrinks.
 * The forecast continues the mean change of the log odds to a share of 90 %. Adam does that; plain descent slows down
   near the vertex (w ~ 1/t).
 
@@ -36,7 +40,7 @@ goes by the losses so far: right in 5 of 10 there, as each image has losses of i
 Weights that are trained for something else and drift towards small losses by chance look the same. A fixed schedule
 that is meant to be fixed gets the note. In a resumed run the motion counts from there. Measured: no alarm on 200
 healthy AR(1) series of 3000 rows. In tiny trainings (3 seeds each; `tests/rules/test_rules_on_trainings.py`) descent
-was found within 40 steps of 500, and weights that follow the large losses were left alone.
+was found within 40 steps of 500, and weights that follow the large losses were left alone, also there and back.
 
 ## Remedies
 `importance-weights` (w = L / sum L) or `tilted-weights` where large losses are to count more; `kl-weights` and
@@ -84,7 +88,9 @@ ARRIVED = math.log(9)
 
 
 class State(NamedTuple):
-    """Evidence of the direction, persistence at the vertex and of no motion, and the vertex' first and highest odds."""
+    """Evidence of the direction, persistence at the vertex and of no motion, the vertex' first and highest odds, and
+    how far from the start the changes that count as evidence began.
+    """
 
     towards: Evidence
     at_vertex: Persistence
@@ -93,6 +99,7 @@ class State(NamedTuple):
     first_step: int
     first_odds: float
     highest: float
+    began: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +137,13 @@ class LossWeightCollapse:
     """Rows without any motion after which nothing seems to train the weights."""
 
     def init(self) -> State:
-        return State(Evidence(), Persistence(), Persistence(), NAN, -1, NAN, NAN)
+        return State(Evidence(), Persistence(), Persistence(), NAN, -1, NAN, NAN, NAN)
 
     def update(self, state: State, row: Row) -> tuple[State, Finding | None]:
         alignment, concentration, odds, vertex, motion = (row.values.get(name, math.nan) for name in self.reads)
         if not math.isnan(alignment):
+            if not state.towards.log_best > 0:
+                state = state._replace(began=motion)
             state = state._replace(towards=gather(state.towards, row.step, float(alignment > 0), self.aligned))
         if not math.isnan(motion):
             state = state._replace(unmoved=persist(state.unmoved, row.step, motion == 0))
@@ -143,7 +152,7 @@ class LossWeightCollapse:
             state = state._replace(at_vertex=persist(state.at_vertex, row.step, there))
         if math.isfinite(odds) and vertex != state.vertex:  # another part's odds are another series
             state = state._replace(vertex=vertex, first_step=row.step, first_odds=odds, highest=odds)
-        record = not odds < state.highest  # unknown odds are no objection
+        gained = not (odds < state.highest or motion < state.began)  # what is unknown is no objection
         if math.isfinite(odds):
             state = state._replace(highest=max(state.highest, odds))
         evidence = {k: row.values[k] for k in self.reads if k in row.values}
@@ -151,7 +160,7 @@ class LossWeightCollapse:
         if lasting(state.at_vertex, self.patience, TRANSIENT):
             onset, seen = state.at_vertex.onset, "one part has nearly all the weight"
             meaning = "the other losses are no longer trained"
-        elif record and state.towards.log_sum >= math.log(RUN_LENGTH):
+        elif gained and state.towards.log_sum >= math.log(RUN_LENGTH):
             severity, onset = "warning", state.towards.onset
             arrival = _arrival(state, row.step, odds)
             evidence |= {LOG_EVIDENCE: state.towards.log_sum, "vertex_at_step": arrival}

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pitprop.indicators import attention_entropy, attention_logit_peak, attention_sink, head_redundancy
-from pitprop.indicators._logits import logit_blocks
+from pitprop.indicators._logits import has_order, logit_blocks
 
 aten = torch.ops.aten
 FUSED = frozenset(
@@ -116,7 +116,7 @@ def _numbers(
         "attention_entropy": _defined_mean(attention_entropy(weights, visible=visible)),
         "attention_logit_scale": _largest_head((spread * several).sum(-1) / several.sum(-1)),
         "attention_logit_peak": _largest_head(attention_logit_peak(s, visible=visible)),
-        "attention_sink": _largest_head(attention_sink(weights, visible=visible)),
+        "attention_sink": _largest_head(attention_sink(weights, visible=visible).where(has_order(visible), math.nan)),
         "head_redundancy": _defined_mean(head_redundancy(weights, visible=visible)),
     }
 

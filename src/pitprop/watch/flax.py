@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from pitprop import indicators as of
 from pitprop._array import every
-from pitprop.indicators._logits import HIDDEN, logit_blocks
+from pitprop.indicators._logits import HIDDEN, has_order, logit_blocks
 from pitprop.watch._pytree import named_leaves
 from pitprop.watch.sites import ROOT, is_below
 from pitprop.watch.taps import Numbers, collecting, sow_lazily, tap
@@ -112,9 +112,10 @@ def from_intermediates(tree: Any) -> Numbers:
 
 
 def _of_weights(weights: jax.Array, visible: jax.Array | None = None) -> dict[str, jax.Array]:
+    ordered = has_order(weights != 0 if visible is None else visible)
     return {
         "attention_entropy": jnp.nanmean(of.attention_entropy(weights, visible=visible)),
-        "attention_sink": _largest_head(of.attention_sink(weights, visible=visible)),
+        "attention_sink": _largest_head(jnp.where(ordered, of.attention_sink(weights, visible=visible), jnp.nan)),
         "head_redundancy": jnp.nanmean(of.head_redundancy(weights, visible=visible)),
     }
 
