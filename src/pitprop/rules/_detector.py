@@ -68,7 +68,7 @@ class Detector:
         return findings
 
     def reports(self, finding: Finding) -> bool:
-        """Whether a finding from elsewhere would be handed out: not allowed, and of a rule that is applied or of none."""
+        """Whether a finding from elsewhere is handed out: not allowed, its rule applied or not in the registry."""
         from pitprop.rules import RULES
 
         left_out = {rule.name for rule in RULES} - {rule.name for rule in self._rules}
