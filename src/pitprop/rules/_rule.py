@@ -24,7 +24,7 @@ class Rule(Protocol):
     remedies: ClassVar[tuple[str, ...]]
     """Names of remedies or of interventions worth a trial, best measured first."""
     shelf: ClassVar[Shelf]
-    """`stable` once a reproduced case and a score card stand behind it."""
+    """`stable` once its score card shows what docs/score_cards.md asks for, and somebody has read it."""
     scale_free: ClassVar[bool]
     """Whether the unit of what it reads (of the loss, of gradients) has no effect."""
     alarms_on_nan: ClassVar[bool]

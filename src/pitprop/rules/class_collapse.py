@@ -71,7 +71,7 @@ class ClassCollapse:
     reads: ClassVar[tuple[str, ...]] = ("class_loss_ratio", "class_entropy_ratio", "class_divergence")
     severity: ClassVar[Severity] = "failure"
     remedies: ClassVar[tuple[str, ...]] = ("Knob", "LearningRate", "Replace", "Reinitialise")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 

@@ -56,7 +56,7 @@ class DeadGradient:
     reads: ClassVar[tuple[str, ...]] = ("zero_gradient_share",)
     severity: ClassVar[Severity] = "warning"
     remedies: ClassVar[tuple[str, ...]] = ("Reinitialise", "Replace", "Knob")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 

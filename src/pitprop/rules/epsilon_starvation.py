@@ -57,7 +57,7 @@ class EpsilonStarvation:
     reads: ClassVar[tuple[str, ...]] = ("starved_share", "step_scale")
     severity: ClassVar[Severity] = "warning"
     remedies: ClassVar[tuple[str, ...]] = ("Knob", "LearningRate")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 

@@ -56,7 +56,7 @@ class GradientExplosion:
     reads: ClassVar[tuple[str, ...]] = ("gradient_norm", "gradient_share")
     severity: ClassVar[Severity] = "warning"
     remedies: ClassVar[tuple[str, ...]] = ("LearningRate", "ClipGradient", "gradient-stabiliser")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 

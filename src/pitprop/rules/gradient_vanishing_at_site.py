@@ -56,7 +56,7 @@ class GradientVanishingAtSite:
     reads: ClassVar[tuple[str, ...]] = ("gradient_share", "gradient_norm")
     severity: ClassVar[Severity] = "warning"
     remedies: ClassVar[tuple[str, ...]] = ("unit-rms", "norm-match", "zero-init-projection", "Reinitialise")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 

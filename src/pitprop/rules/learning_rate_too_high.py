@@ -84,7 +84,7 @@ class LearningRateTooHigh:
     reads: ClassVar[tuple[str, ...]] = ("loss", "momentum_alignment")
     severity: ClassVar[Severity] = "warning"
     remedies: ClassVar[tuple[str, ...]] = ("LearningRate", "ClipGradient")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 

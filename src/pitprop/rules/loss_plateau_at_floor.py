@@ -68,7 +68,7 @@ class LossPlateauAtFloor:
     reads: ClassVar[tuple[str, ...]] = ("loss", "loss_floor")
     severity: ClassVar[Severity] = "failure"
     remedies: ClassVar[tuple[str, ...]] = ("Knob", "LearningRate", "Replace", "Reinitialise")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 

@@ -66,7 +66,7 @@ class LossSpike:
     reads: ClassVar[tuple[str, ...]] = ("loss",)
     severity: ClassVar[Severity] = "failure"
     remedies: ClassVar[tuple[str, ...]] = ("LearningRate", "ClipGradient", "gradient-stabiliser")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 

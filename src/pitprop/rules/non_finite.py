@@ -55,7 +55,7 @@ class NonFinite:
     reads: ClassVar[tuple[str, ...]] = ("loss", "gradient_norm")
     severity: ClassVar[Severity] = "failure"
     remedies: ClassVar[tuple[str, ...]] = ("LearningRate", "ClipGradient", "gradient-stabiliser")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = True
 

@@ -77,7 +77,7 @@ class StageSwitchShock:
     reads: ClassVar[tuple[str, ...]] = ("num_trained", "loss")
     severity: ClassVar[Severity] = "warning"
     remedies: ClassVar[tuple[str, ...]] = ("Stage", "zero-init-projection", "ResetOptimizer", "Ablate")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 

@@ -72,7 +72,7 @@ class StaleSecondMoment:
     reads: ClassVar[tuple[str, ...]] = ("second_moment_ratio", "gradient_norm")
     severity: ClassVar[Severity] = "warning"
     remedies: ClassVar[tuple[str, ...]] = ("gradient-stabiliser", "ClipGradient", "Knob", "Stage", "ResetOptimizer")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 

@@ -67,7 +67,7 @@ class WarmUpMissing:
     reads: ClassVar[tuple[str, ...]] = ("loss", "whole_gradient_norm")
     severity: ClassVar[Severity] = "warning"
     remedies: ClassVar[tuple[str, ...]] = ("Knob", "LearningRate")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 

@@ -52,7 +52,7 @@ class WeightDecayCollapse:
     reads: ClassVar[tuple[str, ...]] = ("shrinkage", "weight_rms")
     severity: ClassVar[Severity] = "warning"
     remedies: ClassVar[tuple[str, ...]] = ("WeightDecay", "Freeze")
-    shelf: ClassVar[Shelf] = "preview"
+    shelf: ClassVar[Shelf] = "stable"
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 
