@@ -99,7 +99,7 @@ def test_a_page_of_trials_alone_says_what_it_knows(report: Report):
     assert "start at the fork" in whole and "steps from the fork at step" in whole
     assert "<dt>folder</dt>" in page and "<dt>seed</dt>" not in page and "<dt>seed</dt>" in whole
     assert "solutions that need no training" not in page and "solutions that need no training" in whole
-    (guard,) = report.diagnosis.guards
+    guard, *_ = report.diagnosis.guards
     assert f"at {percent(guard.confidence)}</small>" in page
 
 

@@ -46,6 +46,7 @@ def test_one_screen_says_it_all(report: Report):
 def test_what_the_remedy_costs_stands_beside_it(report: Report):
     text = printed(report)
     assert "beside it: merged_accuracy 0.85 → 0.65: effect −0.2 [−0.25, −0.15]" in text
+    assert "not settled beside it: attention_entropy 0.8 → 0.75 [−0.3, +0.2]" in text
     assert "reference: constant mean: merged_accuracy 0.938" in text
     assert "never acted, so not tested: clip=1" in text
     assert "next: Try the remedy" in text

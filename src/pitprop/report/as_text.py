@@ -189,12 +189,15 @@ def failed_lines(failed: Sequence[Mapping[str, object]]) -> list[str]:
 def _beside(diagnosis: Diagnosis) -> Lines:
     """What the tables leave out: side effects of the remedy, references, arms that never acted, what to do next."""
     remedy = remedy_trial(diagnosis)
+    beside = [g for g in diagnosis.guards if remedy is not None and g.arm == remedy.arm and math.isfinite(g.effect)]
     lines = [
-        f"beside it: {g.metric} {show(mean(g.control))} → {show(mean(g.treated))}: effect {show(g.effect, sign=True)} "
-        + span(g.low, g.high)
-        for g in diagnosis.guards
-        if remedy is not None and g.arm == remedy.arm and not g.low <= 0 <= g.high
+        f"beside it: {_moved(g)}: effect {show(g.effect, sign=True)} {span(g.low, g.high)}"
+        for g in beside
+        if not g.low <= 0 <= g.high
     ][:MAX_GUARDS]
+    open_still = [f"{_moved(g)} {span(g.low, g.high)}" for g in beside if g.verdict == "inconclusive"]
+    if open_still:
+        lines.append("not settled beside it: " + ", ".join(open_still[:MAX_GUARDS]))
     harmed = [g for g in diagnosis.guards if g.verdict == "worse" and (remedy is None or g.arm != remedy.arm)]
     lines += [f"gets worse with {g.arm}: {g.metric} {span(g.low, g.high)}" for g in harmed[:MAX_GUARDS]]
     for name, metrics in diagnosis.references.items():
@@ -206,6 +209,10 @@ def _beside(diagnosis: Diagnosis) -> Lines:
     if diagnosis.conclusion.next:
         lines.append(f"next: {diagnosis.conclusion.next}")
     return Lines(*(Text(line) for line in lines))
+
+
+def _moved(g: Guard) -> str:
+    return f"{g.metric} {show(mean(g.control))} → {show(mean(g.treated))}"
 
 
 def draw(c: Comparison, scale: Scale, *, ascii_only: bool = False) -> str:
