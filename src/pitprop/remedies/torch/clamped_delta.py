@@ -10,6 +10,7 @@ Insertion: keeps the function exactly where the norm is within the bound.
 Does not help: against a delta of the right size and a wrong direction, or a learning rate that drives it to the bound.
 """
 
+import torch
 from torch import Tensor, nn
 
 
@@ -32,5 +33,5 @@ class ClampedDelta(nn.Module):
         """`delta` with its norm at most `bound`, times the norm of `weight` (`[out, in]`, no gradient) if given."""
         bound = self.bound if weight is None else self.bound * weight.detach().norm()
         norm = delta.norm(dim=(-2, -1), keepdim=True)
-        # Within the bound the factor is exactly 1; a zero delta has norm 0, which the clamp keeps out of the division.
-        return delta * (bound / norm.clamp(min=bound))
+        # A zero delta has norm 0, which the clamp keeps out of the division; within the bound the factor is exactly 1.
+        return delta * torch.where(norm > bound, bound / norm.clamp(min=bound), 1.0)
