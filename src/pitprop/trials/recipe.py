@@ -20,7 +20,7 @@ class Training(Protocol):
         ...
 
     def step(self, batch: Any) -> Mapping[str, Any]:
-        """One whole training step on `batch`; returns what the loop knows (`loss`, `outputs`, `targets`, scalars)."""
+        """One whole training step on `batch`; returns what the loop knows: `loss`, scalars, arrays of `watch.log`."""
         ...
 
     def evaluate(self) -> Mapping[str, float]:

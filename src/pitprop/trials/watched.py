@@ -17,6 +17,7 @@ from pitprop.trials.interventions.load_state import other_states
 from pitprop.trials.progress import OnRun
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, number, to_json_number
 from pitprop.watch import watch
+from pitprop.watch.feeds import ARGUMENTS
 from pitprop.watch.state import write_checkpoint
 
 MEASUREMENTS = 200
@@ -28,15 +29,16 @@ EVALUATIONS = 10
 FINAL = "final"
 """Folder with the state at the end of a watched run that was asked to keep it."""
 
-LOGGED = ("loss", "outputs", "targets")
+LOGGED = ("loss", *sorted(ARGUMENTS))
+"""What a step may return besides scalars: every array that `watch.log` measures."""
 
 
 def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any]:
     """Train from step 0 under watch, with the interventions of `spec` applied at its fork step.
 
-    The trace goes to `folder`. What `step` returns as loss, outputs and targets is logged, and so are its scalars; the
-    metrics are logged as `evaluate_<name>` at the start, on the way and at the end. With `keep` the state at the end
-    is written to `folder/final`, as a checkpoint.
+    The trace goes to `folder`. Arrays that `step` returns and `watch.log` takes are logged, and so are its scalars;
+    the metrics are logged as `evaluate_<name>` at the start, on the way and at the end. With `keep` the state at the
+    end is written to `folder/final`, as a checkpoint.
 
     Returns:
         `findings`; `metrics` with the values at the start, on the way and at the end as `[step, value]` pairs; `every`,
