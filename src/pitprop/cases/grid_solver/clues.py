@@ -47,7 +47,8 @@ class ClueSelection(nn.Module):
             scores = ((features @ (query + state)[..., None]).squeeze(-1) / math.sqrt(width)).clamp(-50, 50)
             attention = (scores / self.temperature + still).softmax(-1)
             attended = (attention[:, None] @ features).squeeze(1)
-            entropy = torch.special.entr(attention).sum(-1) / most
+            # Clamped, because the gradient of p ln p at the cells outside, where p is 0, is infinite times zero.
+            entropy = torch.special.entr(attention.clamp(min=1e-12)).sum(-1) / most
             stop = 4 * torch.tanh(self.stop(torch.cat([attended, entropy[:, None]], -1)).squeeze(-1) / 4)
             found.append((attention, torch.sigmoid(-stop), entropy))
             state = self.recur(attended, state)

@@ -26,20 +26,25 @@ class EMA(AveragedModel):
         model: What is trained. It must not be replaced while this lives.
         decay: Weight of the past, 0 to 1.
         warm_up: Let the decay grow from 0.1 to `decay`.
+        keeps_buffers: As torch does by default: the copy keeps the buffers it was made with. A stage counter then stays
+            where it was, and what is evaluated is another model than the one that is trained.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.999, *, warm_up: bool = False):
+    def __init__(self, model: nn.Module, decay: float = 0.999, *, warm_up: bool = False, keeps_buffers: bool = False):
         if not 0 <= decay <= 1:
             raise ValueError(f"the decay must be between 0 and 1, not {decay}")
         super().__init__(model, avg_fn=_average(decay, warm_up))
         # Not a submodule: the state dict of an average holds the average alone.
         self._read: Callable[[], nn.Module] = lambda: model
+        self._keeps_buffers = keeps_buffers
 
     @torch.no_grad()
     def update(self) -> None:
         """Takes the model's current parameters into the average, its buffers and its mode as they are."""
         model = self._read()
         self.update_parameters(model)
+        if self._keeps_buffers:
+            return
         for own, there in zip(self.module.buffers(), model.buffers(), strict=True):
             own.copy_(there)
         for own, there in zip(self.module.modules(), model.modules(), strict=True):
