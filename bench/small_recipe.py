@@ -1,6 +1,6 @@
 """The training that `bench/trials.py` times: as a recipe for the engine, and as the script that it is without pitprop.
 
-python bench/small_recipe.py --seed 3 --width 64 --steps 1500     # prints the metrics as JSON
+python bench/small_recipe.py --seed 3 --width 64 --steps 1000     # prints the metrics as JSON
 """
 
 import argparse
@@ -13,7 +13,7 @@ from torch import nn
 
 from pitprop.trials import Recipe
 
-STEPS = 1500
+STEPS = 1000
 WIDTHS = (16, 24, 32, 48, 64, 96, 128)
 
 

@@ -4,10 +4,11 @@
     python bench/trials.py --smoke    # a minute; proves that it runs, measures nothing
 
 Every way of running makes the same 64 runs of `bench/small_recipe.py`, about a second of training each, in four blocks
-of two seeds. The ways take turns block by block, in an order that rotates, and the metrics of all must be equal. In
-each block a way starts anew, in a new folder; its start (processes that import torch and the recipe) and its end are
-timed apart, for a trial pays them once. A ratio is that of two ways in one block. The engine's overhead per run is the
-wall time of one worker that is up, less what its runs spent in the recipe's own code, per run.
+of two seeds; no arm is stopped early, or the ways would not make the same runs. The ways take turns block by block, in
+an order that rotates, and the metrics of all must be equal. In each block a way starts anew, in a new folder; its start
+(processes that import torch and the recipe) and its end are timed apart, for a trial pays them once. A ratio is that of
+two ways in one block. The engine's overhead per run is the wall time of one worker that is up, less what its runs spent
+in the recipe's own code, per run.
 """
 
 import argparse
@@ -65,6 +66,7 @@ def plan(seeds: range, steps: int) -> Plan:
         metric="accuracy",
         margin=0.01,
         horizon=steps,
+        early_stop=False,
     )
 
 
@@ -89,7 +91,7 @@ def engine(on: str, workers: int) -> Callable[[Plan], Block]:
         with tempfile.TemporaryDirectory() as folder:
             times = [time.perf_counter()]
             with open_executor(on, workers, folder=Path(folder), timeout_s=600) as executor:
-                list(executor.run([Task(function=warm_up)] * workers))
+                list(executor.run([Task(function=warm_up, arguments=(folder, workers))] * workers))
                 times.append(time.perf_counter())
                 results = run_plan(what, folder, executor=executor)
                 times.append(time.perf_counter())
@@ -101,10 +103,12 @@ def engine(on: str, workers: int) -> Callable[[Plan], Block]:
     return run
 
 
-def warm_up() -> None:
-    """Load the recipe; slow enough for the other workers to get theirs."""
+def warm_up(folder: str, workers: int) -> None:
+    """Load the recipe, and wait for the other workers, so that none takes two of these."""
     cached_recipe(REFERENCE)
-    time.sleep(0.5)
+    Path(folder, f"up-{os.getpid()}").touch()
+    while len(list(Path(folder).glob("up-*"))) < workers:
+        time.sleep(0.01)
 
 
 SCRIPTS, ONE, TWO, RAY = "scripts, one after another", "local, 1 worker", "local, 2 workers", "ray, 2 workers"
@@ -186,6 +190,11 @@ def main() -> None:
     console = Console(soft_wrap=True, highlight=False)
     blocks = [plan(range(1), 5)] if smoke else [plan(range(first, first + 2), STEPS) for first in range(0, 8, 2)]
     num_runs = sum((1 + len(what.arms)) * len(what.seeds) for what in blocks)
+    load = os.getloadavg()  # before: afterwards it is our own
+    if load[0] > 0.5 and not smoke:
+        console.print(
+            f"the load is {load[0]:.1f}: this machine is not quiet, and its times will say little", style="red"
+        )
     found = measure(blocks, console)
     summary = summarise(found)
     report(summary, num_runs, len(blocks), console)
@@ -194,7 +203,7 @@ def main() -> None:
         return
     result = {
         "date": datetime.date.today().isoformat(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "load": os.getloadavg()},
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "load": load},
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "num_runs": num_runs,
         "num_steps": STEPS,

@@ -93,7 +93,7 @@ class Comparison:
     stopped_of: int | None = None
     """Seeds that were planned, where the arm was stopped early because it was clearly worse; None where it was not."""
     further_seeds: int | None = None
-    """Seeds beyond these that would settle an inconclusive verdict, were they like these; None beyond 1000."""
+    """Seeds beyond these that may settle an inconclusive verdict, were they like these; None beyond 1000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

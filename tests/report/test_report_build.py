@@ -60,7 +60,7 @@ def test_the_first_screen_answers_what_why_what_helps_and_how_sure(report: Repor
     assert head.fixes.startswith("bottleneck=mean")
     assert head.sure == (
         "output_uniqueness 0.0212 → 0.949: effect +0.928, 95 % interval [+0.886, +0.97], 5 seeds, "
-        "p = 0.0625, the least that they can give; margin 0.05."
+        "sign-flip p = 0.0625, the least that 5 seeds can give; margin 0.05."
     )
     assert report.command[:3] == ("pitprop", "diagnose", "model_merging")
 

@@ -10,7 +10,6 @@ import zlib
 from importlib import resources
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pytest
 from synthetic_run import HOSTILE
@@ -19,6 +18,7 @@ from pitprop import PitpropError
 from pitprop.records import Comparison
 from pitprop.report import Report, svg, to_html, write
 from pitprop.report.as_html import flat
+from pitprop.report.wording import percent
 
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.S)
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.S)
@@ -86,11 +86,29 @@ def test_a_rule_page_is_rendered_and_its_html_escaped(report: Report):
     assert "<script>alert" not in page and 'href="javascript' not in page
 
 
+def test_a_page_of_trials_alone_says_what_it_knows(report: Report):
+    """No fork where there was none, no provenance of a run that nobody watched, the level of each guard's interval."""
+    assert report.diagnosis is not None
+    plan = dict(report.diagnosis.plan) | {"fork_step": 0}
+    nobody = dataclasses.replace(report.info, started="", seed=None, device="", git_commit=None)
+    alone = dataclasses.replace(
+        report, last_step=None, info=nobody, diagnosis=dataclasses.replace(report.diagnosis, plan=plan, references={})
+    )
+    page, whole = to_html(alone), to_html(report)
+    assert "steps from the start" in page and "start at the fork" not in page
+    assert "start at the fork" in whole and "steps from the fork at step" in whole
+    assert "<dt>folder</dt>" in page and "<dt>seed</dt>" not in page and "<dt>seed</dt>" in whole
+    assert "solutions that need no training" not in page and "solutions that need no training" in whole
+    (guard,) = report.diagnosis.guards
+    assert f"at {percent(guard.confidence)}</small>" in page
+
+
 def test_every_trial_finding_and_suspect_is_there(report: Report):
     page = to_html(report)
     assert report.diagnosis is not None
     for trial in report.diagnosis.trials:
-        assert trial.comparison.arm in page and trial.comparison.verdict in page
+        assert trial.comparison.arm in page
+        assert f'class="chip v-{trial.comparison.verdict.replace(" ", "-")}"' in page
     for finding in report.findings:
         assert f"onset at step <b>{finding.onset}</b>" in page
         for name in finding.evidence:
@@ -160,7 +178,7 @@ def test_a_failed_write_leaves_the_old_report(report: Report, tmp_path: Path):
     place = tmp_path / "report.html"
     place.write_text("old")
     broken = dataclasses.replace(report, info=None)  # type: ignore[arg-type]
-    with pytest.raises(jinja2.UndefinedError, match="'None' has no attribute 'name'"):
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute"):
         write(broken, place)
     assert place.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["report.html"]
 

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from pitprop.records import Comparison
 from pitprop.report import Report, to_text
-from pitprop.report.as_text import PLOT, draw
+from pitprop.report.as_text import PLOT, draw, trials_tables
 from pitprop.report.svg import Scale
+from pitprop.report.value import Trial
 from pitprop.report.wording import duration, percent, sentence, show, span
 
 
@@ -44,7 +45,7 @@ def test_one_screen_says_it_all(report: Report):
 
 def test_what_the_remedy_costs_stands_beside_it(report: Report):
     text = printed(report)
-    assert "beside it: merged_accuracy 0.85 → 0.65, [−0.25, −0.15]" in text
+    assert "beside it: merged_accuracy 0.85 → 0.65: effect −0.2 [−0.25, −0.15]" in text
     assert "reference: constant mean: merged_accuracy 0.938" in text
     assert "never acted, so not tested: clip=1" in text
     assert "next: Try the remedy" in text
@@ -95,6 +96,16 @@ COMPARISON = Comparison(
     horizon=1,
     plan="",
 )
+
+
+def test_a_table_explains_its_levels_and_abbreviations():
+    ended = dataclasses.replace(COMPARISON, verdict="inconclusive", further_seeds=7, confidence=0.96)
+    stopped = dataclasses.replace(COMPARISON, arm="b", seeds=(0, 1), verdict="worse", stopped_of=8, confidence=0.998)
+    shown = [Trial(round="single", comparison=c) for c in (COMPARISON, ended, stopped)]
+    (plain,), (whole,) = (trials_tables(trials, 100, ascii_only=False) for trials in (shown[:1], shown))
+    assert plain.title.endswith("margin 0.25, 95 % intervals") and plain.caption is None
+    assert whole.title.endswith("margin 0.25, 95 to 99.8 % intervals")
+    assert whole.caption == "2 of 8: stopped early; +7: so many further seeds may settle it"
 
 
 def test_an_interval_is_drawn_to_scale():

@@ -1,9 +1,13 @@
 """A tiny repository with a known guilty commit: a recipe of a millisecond, and a package that commits change."""
 
+import multiprocessing
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from pitprop.trials.bisection.drive_revisions import bisect_revisions
+from pitprop.trials.executors._attempts import call
 
 IDENTITY = {
     f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER")
@@ -88,3 +92,43 @@ def note(number: int) -> dict[str, str]:
 def collapse(rate: float) -> dict[str, str]:
     """A commit from which on a run collapses at `rate` of the seeds."""
     return {"src/colours/__init__.py": f"COLLAPSES_AT = {rate}\n"}
+
+
+class Forked:
+    """One worker, forked: like a spawned one it has none of the user's modules, and it starts at once."""
+
+    workers = 1
+
+    def __enter__(self):
+        context = multiprocessing.get_context("fork")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs,), daemon=True)
+        self.process.start()
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+    def run(self, tasks):
+        for index, task in enumerate(tasks):
+            self.pipe.send(task)
+            yield index, self.pipe.recv()
+
+
+def serve(pipe):
+    while True:
+        pipe.send(call(pipe.recv()))
+
+
+def search(repository, good, bad, out, **options):
+    given = {"metric": None, "budget": 300, "pools": 2, "timeout_s": None, "progress": None}
+    return bisect_revisions(
+        f"{repository}/work/recipe.py:recipe",
+        good,
+        bad,
+        open_pool=lambda limit: Forked(),
+        folder=out,
+        **given | options,
+    )

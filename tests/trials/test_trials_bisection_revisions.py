@@ -1,7 +1,6 @@
 """Bisection of revisions, on repositories whose guilty commit is known: real git, real worktrees, processes by fork."""
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,7 +9,7 @@ import time
 import types
 
 import pytest
-from git_history import IDENTITY, collapse, make_repository, note, run_git, write
+from git_history import IDENTITY, Forked, collapse, make_repository, note, run_git, search, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trial_in_a_process import until
@@ -19,54 +18,13 @@ from pitprop import PitpropError
 from pitprop.cli import main
 from pitprop.trials import bisect
 from pitprop.trials.bisection import drive
-from pitprop.trials.bisection.drive_revisions import bisect_revisions, named_revisions
+from pitprop.trials.bisection.drive_revisions import named_revisions
 from pitprop.trials.bisection.halving import halve
 from pitprop.trials.bisection.oracle import Oracle
 from pitprop.trials.bisection.repository import changed_files, commit_at, commits_between, is_dirty
 from pitprop.trials.bisection.worktrees import Worktrees
-from pitprop.trials.executors._attempts import call
 
 BROKEN = {"src/colours/__init__.py": "COLLAPSES_AT = \n"}
-
-
-class Forked:
-    """One worker, forked: like a spawned one it has none of the user's modules, and it starts at once."""
-
-    workers = 1
-
-    def __enter__(self):
-        context = multiprocessing.get_context("fork")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs,), daemon=True)
-        self.process.start()
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-
-    def run(self, tasks):
-        for index, task in enumerate(tasks):
-            self.pipe.send(task)
-            yield index, self.pipe.recv()
-
-
-def serve(pipe):
-    while True:
-        pipe.send(call(pipe.recv()))
-
-
-def search(repository, good, bad, out, **options):
-    given = {"metric": None, "budget": 300, "pools": 2, "timeout_s": None, "progress": None}
-    return bisect_revisions(
-        f"{repository}/work/recipe.py:recipe",
-        good,
-        bad,
-        open_pool=lambda limit: Forked(),
-        folder=out,
-        **given | options,
-    )
 
 
 def footprint(repository):

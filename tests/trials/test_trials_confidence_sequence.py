@@ -15,6 +15,7 @@ from pitprop.trials.confidence_sequence import FIRST, interval_at, level
 from pitprop.trials.early_stop import stopped_after
 from pitprop.trials.interval import bounds, interval, p_value
 from pitprop.trials.judge import SPENT, judge
+from pitprop.trials.survival import LOST, PART, SAME, SAVED
 
 REPEATS = 20_000
 ARMS = 12
@@ -38,15 +39,15 @@ def test_it_is_the_interval_at_a_level_that_pays_for_all_looks():
     differences = np.array([1.0, 1.3, 0.9, 1.2, 1.1])
     assert interval_at(differences, 0.99) == interval(differences, 1 - 0.01 * 3 / 20)
     few = interval_at(differences[:3], 0.99)
-    assert (few.low, few.high) == (-math.inf, math.inf) and few.mean == differences[:3].mean()
-    assert math.isnan(interval_at(differences[:0], 0.99).mean)
+    assert math.isnan(few.low) and math.isnan(few.high) and few.mean == differences[:3].mean()
+    assert all(math.isnan(interval_at(differences[:count], 0.99).mean) for count in (0, 1))
 
 
 def looks(differences, confidence):
     """Whether the sequence lies under 0 (the stop of an arm), by the pairs seen; [repeat, arm, look]."""
     counts = range(FIRST, differences.shape[-1])
     seen = [differences[..., :count] for count in counts]
-    under = [(bounds(d, level(d.shape[-1], confidence))[1] < 0) & (np.ptp(d, -1) > 1e-6) for d in seen]
+    under = [bounds(d, level(d.shape[-1], confidence))[1] < 0 for d in seen]
     return np.stack(under, -1) if under else np.zeros((*differences.shape[:-1], 0), bool)
 
 
@@ -62,7 +63,7 @@ def family_wise(noise, count, *, early):
     for differences in np.array_split(null_arms(noise, count), 10):
         found = (p_value(differences) <= (alpha - SPENT * early) / ARMS).any(-1)
         if early:
-            found |= looks(differences, 1 - 2 * SPENT / ARMS).any((-1, -2))
+            found |= looks(differences, 1 - SPENT / ARMS).any((-1, -2))
         wrong += int(found.sum())
     return wrong / REPEATS
 
@@ -102,7 +103,7 @@ def test_the_engine_errs_where_the_simulation_says_so():
     differences = null_arms("normal", 8, 60)
     differences[::2, 0] -= rng.uniform(2, 30, (30, 1))  # some arms are worse, and some of those stop
     said = list(through_the_engine(differences))
-    stops = looks(differences, 1 - 2 * SPENT / ARMS).any(-1)
+    stops = looks(differences, 1 - SPENT / ARMS).any(-1)
     assert 0 < stops.sum() < 30
     for verdicts, p, gone in zip(said, p_value(differences), stops, strict=True):
         order = np.sort(p[~gone])
@@ -110,6 +111,64 @@ def test_the_engine_errs_where_the_simulation_says_so():
         while rejected < len(order) and order[rejected] <= 0.045 / (len(order) - rejected):
             rejected += 1
         assert verdicts.count("better") + verdicts.count("worse") == gone.sum() + rejected
+
+
+def living(differences, alive, confidence):
+    """Side on which the interval over the pairs that live excludes 0, and how many pairs that are; [repeat, arm].
+
+    `confidence` is a number, or what it is after so many pairs.
+    """
+    pairs, side = alive.sum(-1), np.zeros(alive.shape[:-1])
+    for k in range(2, differences.shape[-1] + 1):
+        some = pairs == k
+        rows = differences[some][alive[some]].reshape(-1, k)
+        if len(rows) and (at := confidence(k) if callable(confidence) else confidence):
+            low, high = bounds(rows, at)
+            side[some] = 1.0 * (low > 0) - 1.0 * (high < 0)
+    return side
+
+
+def family_wise_of_the_dying(count, chance, *, early, arms=ARMS, repeats=REPEATS, part=PART):
+    """As `family_wise`, of normal arms, where each run dies by `chance` and survival has `part` of each level."""
+    rng, wrong = np.random.default_rng(count), 0
+    for _ in range(10):
+        size = (repeats // 10, arms, count)
+        differences = rng.normal(size=size) - rng.normal(size=(size[0], 1, count))
+        lives, control = rng.random(size) >= chance, rng.random((size[0], 1, count)) >= chance
+        both, ahead = lives & control, (lives & ~control).cumsum(-1) - (control & ~lives).cumsum(-1)
+        alpha = (0.05 - SPENT * early) / arms
+        tail = stats.binom.sf(count + np.abs(ahead[..., -1]) - 1, 2 * count, 0.5)
+        side = living(differences, both, 1 - alpha)
+        found = (
+            (tail <= part * alpha / 2) | (side * np.sign(ahead[..., -1]) > 0) | ((side != 0) & (ahead[..., -1] == 0))
+        )
+        for n in range(FIRST, count) if early else ():
+            lost, saved = ((a[..., :n] & ~b[..., :n]).sum(-1) for a, b in ((control, lives), (lives, control)))
+            evidence = LOST**lost * SAVED**saved * SAME ** (n - lost - saved)
+            by_value = living(
+                differences[..., :n], both[..., :n], lambda k: level(k, 1 - SPENT / arms) if k >= FIRST else None
+            )
+            found |= (evidence >= 2 * arms / SPENT) | ((by_value < 0) & (lost >= saved))
+        wrong += int(found.any(-1).sum())
+    return wrong / (repeats // 10 * 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize(("count", "chance"), [(8, 0.3), (16, 0.5)])
+def test_twelve_null_arms_whose_runs_die_err_at_most_5_percent_together(count, chance, early):
+    repeats = 4000
+    wrong = family_wise_of_the_dying(count, chance, early=early, repeats=repeats)
+    assert wrong <= stats.binom.ppf(0.999, repeats, 0.05) / repeats
+
+
+def stopping_of_the_dying(chance, count, arms):
+    """Mean seeds of an arm that dies by `chance` at each, beside a control that always lives."""
+    rng = np.random.default_rng(count)
+    lost = (rng.random((REPEATS, count)) < chance).cumsum(-1)
+    seeds = np.arange(1, count + 1)
+    stops = (LOST**lost * SAME ** (seeds - lost) >= 2 * arms / SPENT)[..., FIRST - 1 : -1]
+    return mean_seeds(stops, count)
 
 
 def dead_runs(count, chance, repeats=500):
@@ -131,7 +190,7 @@ def test_real_effects_beside_null_arms_leave_the_error_where_it_is():
     wrong = 0
     for differences in np.array_split(null_arms("normal", 8), 10):
         differences[:, :6] += np.array([-20, -8, -4, 4, 8, 20])[:, None]
-        stops = looks(differences, 1 - 2 * SPENT / ARMS).any(-1)
+        stops = looks(differences, 1 - SPENT / ARMS).any(-1)
         p = np.where(stops, np.inf, p_value(differences))
         order, left = np.argsort(p, -1), ARMS - stops.sum(-1)
         steps = np.maximum(left[:, None] - np.arange(ARMS), 1)
@@ -163,7 +222,7 @@ def stopping(effect, count, arms):
     """Mean seeds that a normal arm runs which is worse by `effect` standard deviations of its differences."""
     rng = np.random.default_rng(count)
     differences = rng.normal(-effect, 1, (REPEATS, count))
-    alpha = 2 * SPENT / arms
+    alpha = SPENT / arms
     return {
         "interval": mean_seeds(looks(differences, 1 - alpha), count),
         "mixture": mean_seeds(mixture(differences, alpha), count),
@@ -184,7 +243,23 @@ if __name__ == "__main__":
         for count in (5, 8, 16):
             print(f"| {noise} | {count} |", *(f"{family_wise(noise, count, early=e):.4f} |" for e in (False, True)))
     for count in (5, 8):
-        print(f"runs die by chance .3, {count} seeds: {dead_runs(count, 0.3):.3f}")
+        print(f"runs die by chance .3, {count} seeds, by the engine: {dead_runs(count, 0.3):.3f}")
+    print(
+        "| arms | seeds | chance to die | full level | half of it | half, stopping early |\n|---|---|---|---|---|---|"
+    )
+    for arms in (1, ARMS):
+        for count in (4, 8, 16, 32):
+            for chance in (0.1, 0.3, 0.5):
+                whole, half, early = (
+                    family_wise_of_the_dying(count, chance, early=e, arms=arms, part=part)
+                    for e, part in ((False, 1), (False, PART), (True, PART))
+                )
+                print(f"| {arms} | {count} | {chance} | {whole:.4f} | {half:.4f} | {early:.4f} |")
+    print("| dies by chance | seeds | 1 arm | 4 arms | 12 arms |\n|---|---|---|---|---|")
+    for chance in (1, 0.9, 0.8, 0.7):
+        for count in (8, 16):
+            cells = " | ".join(f"{stopping_of_the_dying(chance, count, arms):.1f}" for arms in (1, 4, 12))
+            print(f"| {chance} | {count} | {cells} |")
     print("| worse by | seeds | arms | this | mixture | self-normalised |\n|---|---|---|---|---|---|")
     for count in (8, 16):
         for arms in (1, 4, 12):

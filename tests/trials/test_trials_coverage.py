@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pitprop.trials.interval import bounds
+from pitprop.trials.interval import alike, bounds, p_value
 
 REPEATS = 20_000
 COUNTS = (4, 8, 16)
@@ -99,7 +99,36 @@ def test_bca_covers_less_with_few_seeds(count):
     assert coverage(*bca(rows)) < coverage(*bounds(rows))
 
 
+ROUNDED = {
+    "normal, sd 1 unit": lambda rng, size: rng.normal(size=size).round(),
+    "normal about .5, sd .5 unit": lambda rng, size: rng.normal(0.5, 0.5, size=size).round(),
+    "right or wrong, by chance 1/2": lambda rng, size: rng.binomial(1, 0.5, size=size).astype(float),
+    "10 items, 90 % right": lambda rng, size: rng.binomial(10, 0.9, size=size) / 10,
+    "100 items, 90 % right": lambda rng, size: rng.binomial(100, 0.9, size=size) / 100,
+}
+
+
+def rounded_errors(metric, count, alpha, *, tied=True):
+    """Share of null comparisons that are called better or worse; without `tied`, as if ties were a spread of 0."""
+    one, other = ROUNDED[metric](np.random.default_rng(count), (2, REPEATS, count))
+    p = p_value(other - one)
+    return float(np.mean((p <= alpha) | (alike(other - one) & (not tied))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("metric", ROUNDED)
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 12])
+def test_a_rounded_metric_errs_no_oftener_than_the_interval_may(metric, count, alpha):
+    assert rounded_errors(metric, count, alpha) <= stats.binom.ppf(0.999, REPEATS, alpha) / REPEATS
+
+
 if __name__ == "__main__":
+    print("| metric | seeds | 95 %, a point | 95 % | 99.6 %, a point | 99.6 % |\n|---|---|---|---|---|---|")
+    for metric in ROUNDED:
+        for count in (2, 3, 4, 5, 8):
+            found = [rounded_errors(metric, count, alpha, tied=t) for alpha in (0.05, 0.05 / 12) for t in (False, True)]
+            print(f"| {metric} | {count} |", *(f"{share:.4f} |" for share in found))
     print("| differences | seeds | interval | Student t | BCa | width / Student's |\n|---|---|---|---|---|---|")
     for shape in SHAPES:
         for count in COUNTS:

@@ -113,9 +113,76 @@ def test_a_seed_with_a_missing_run_is_left_out():
     outcomes = np.stack([response(of, (1.0, [0]))] * 4, 1)
     outcomes[3, 0], outcomes[1, 3] = np.nan, np.inf
     c = estimate(of, outcomes)["B"]
-    assert [math.isnan(x) for x in c.control] == [True, False, False, True]
-    assert c.effect == pytest.approx(0)
+    assert [math.isnan(x) for x in c.control] == [False, False, False, True]
+    assert [math.isnan(x) for x in c.treated] == [True, False, False, False]
+    assert c.effect == pytest.approx(0) and "where" not in c.changes
     assert estimate(of, outcomes[:, :2])["A"].verdict == "inconclusive"
+
+
+def noisy(of, *terms, seeds=8):
+    return response(of, *terms)[:, None] + np.random.default_rng(1).normal(0, 0.05, (len(of.levels), seeds))
+
+
+@pytest.mark.parametrize("dying", [1.0, 0.7])
+def test_a_change_that_kills_is_worse_and_leaves_the_others_their_effects(dying):
+    of = design(3)
+    outcomes = noisy(of, (1.0, [1]), (0.5, [1, 2]))
+    kills = np.array(of.levels)[:, :1] & (np.random.default_rng(0).random(outcomes.shape) < dying)
+    found = estimate(of, np.where(kills, np.nan, outcomes), margin=0.1)
+    assert found["A"].verdict == "worse", "it loses its runs"
+    for name, effect in {"B": 1.25, "C": 0.25, "BxC": 0.25}.items():
+        assert found[name].effect == pytest.approx(effect, abs=0.05) and found[name].verdict == "better"
+        assert found[name].changes.endswith("(where output of A multiplied by 0 is not made)")
+        assert len(found[name].seeds) == 8 and all(map(math.isfinite, found[name].treated))
+    for name in ("AxB", "AxC"):
+        assert "undefined where runs die with and without" in found[name].changes
+        assert found[name].verdict == "inconclusive"
+
+
+def test_a_change_without_which_runs_die_is_better_and_leaves_the_others_their_effects():
+    of = design(2)
+    outcomes = np.where(np.array(of.levels)[:, :1], noisy(of, (1.0, [1])), np.nan)
+    found = estimate(of, outcomes, margin=0.1)
+    assert (found["A"].verdict, found["B"].verdict) == ("better", "better")
+    assert found["B"].changes.endswith("(where output of A multiplied by 0 is made)")
+
+
+def test_two_changes_that_kill_only_together_are_worse_only_together():
+    of = design(3)
+    both = np.array(of.levels)[:, :2].all(1, keepdims=True)
+    found = estimate(of, np.where(both, np.nan, noisy(of, (1.0, [2]))), margin=0.1)
+    assert found["AxB"].verdict == "worse"
+    assert found["C"].verdict == "better" and found["C"].effect == pytest.approx(1, abs=0.05)
+    assert found["B"].verdict == "no difference within margin", "where A is not made"
+
+
+def test_a_fraction_says_what_its_living_half_cannot_tell_apart():
+    of = design(4, 4)
+    kills = np.array(of.levels)[:, :1]
+    found = estimate(of, np.where(kills, np.nan, noisy(of, (4.0, [2, 3]))), margin=0.1)
+    assert set(found) == {"A", "B", "C", "D", "AxB", "AxC", "AxD"}
+    assert "or minus output of C multiplied by 0 x output of D multiplied by 0" in found["B"].changes
+    # 4 where C and D are made is 1 to each of C, D and C x D in half of the runs; B goes with minus C x D.
+    assert found["B"].effect == pytest.approx(-2, abs=0.06) and found["C"].effect == pytest.approx(2, abs=0.06)
+
+
+def test_runs_that_die_whatever_is_changed_leave_all_undefined():
+    of = design(2)
+    found = estimate(of, np.full((4, 8), np.nan))
+    assert all(math.isnan(c.effect) and c.verdict == "inconclusive" for c in found.values())
+    # Two that die by themselves leave only the control: nothing is on the other side.
+    alone = noisy(of)
+    alone[1:] = np.nan
+    found = estimate(of, alone)
+    assert found["A"].verdict == found["B"].verdict == "worse" and math.isnan(found["AxB"].effect)
+
+
+def test_a_change_that_never_acted_has_no_effects():
+    of = design(4, 4)
+    outcomes = noisy(of, (4.0, [2, 3]))
+    found = estimate(of, outcomes, inert=("output of A multiplied by 0",))
+    assert set(found) == {"B", "C", "D", "BxC", "BxD", "CxD"} and not any("alias" in c.changes for c in found.values())
+    assert found["CxD"].effect == pytest.approx(2, abs=0.05)
 
 
 def test_single_arms_and_ladders():

@@ -10,7 +10,7 @@ from pitprop import PitpropError
 from pitprop.records import RUN, Comparison, Finding
 from pitprop.trials import Arm, Plan, diagnose, watched
 from pitprop.trials.candidates import USUAL, candidates
-from pitprop.trials.conclude import conclude, winners
+from pitprop.trials.conclude import conclude, difference, winners
 from pitprop.trials.diagnosis import fork_step
 from pitprop.trials.guards import Guard
 from pitprop.trials.interventions import Ablate, ClipGradient, Freeze, Knob, LearningRate, Replace, Scale
@@ -302,7 +302,7 @@ def test_a_winner_that_is_not_confirmed_is_not_named():
     assert conclusion.cause is None and conclusion.exonerated == ("three",)
     assert "On fresh seeds, one: +0.2" in conclusion.statement
     assert "Not the cause by itself: three (3 seeds)." in conclusion.statement
-    assert "Further seeds would settle: one (about 7)." in conclusion.next
+    assert "Further seeds may settle: one (about 7)." in conclusion.next
 
 
 def test_what_was_worse_or_did_nothing_is_not_exonerated():
@@ -332,8 +332,24 @@ def test_what_else_a_remedy_changes_is_told_largest_first():
     conclusion = conclude(PLAN, confirm, confirm, FAILING, FAILING, {"two": []}, guards=guards)
     assert (
         "no longer shows the failure (1 seed). Beside it, mse changes by +0.5 (+0.4 to +0.6), accuracy by -0.2 "
-        "(-0.3 to -0.1), small by +0.01 (+0.005 to +0.015) (95 % intervals, all together)."
+        "(-0.3 to -0.1), small by +0.01 (+0.005 to +0.015) (95 % intervals)."
     ) in conclusion.statement
+
+
+def test_a_remedy_that_costs_a_number_says_so():
+    nan = float("nan")
+    lost = {"control": (1.0,) * 5, "treated": (nan,) * 5, "seeds": tuple(range(5)), "verdict": "worse"}
+    guards = [Guard(arm="two", metric="loss", effect=nan, low=nan, high=nan, **lost)]
+    confirm = [comparison("two", 0.9, "better")]
+    conclusion = conclude(PLAN, confirm, confirm, FAILING, FAILING, {"two": []}, guards=guards)
+    assert "Beside it, loss is finite at 0 of 5 seeds, the control at 5." in conclusion.statement
+    assert "95 % intervals" not in conclusion.statement
+
+
+def test_an_interval_that_is_undefined_is_said_to_be():
+    assert difference(dataclasses.replace(comparison("a", 0.5, "inconclusive"), low=math.nan, high=math.nan)) == (
+        "+0.5 (interval undefined)"
+    )
 
 
 def test_an_arm_that_saves_runs_is_admitted_and_one_that_loses_them_is_not():

@@ -22,6 +22,8 @@ EFFECTS = {
     "worse later": lambda seed: (1, -1, 0.5, -0.5)[seed] if seed < 4 else -3.0,
     "worse, and dead at one": lambda seed: math.nan if seed == 1 else -1 + NOISE[seed],
     "worse where both live, and saves one": lambda seed: -1 + NOISE[seed],
+    "dies": lambda seed: math.nan,
+    "dies but once": lambda seed: 0.0 if seed == 2 else math.nan,
 }
 
 
@@ -61,7 +63,7 @@ def test_only_what_is_clearly_worse_stops(tmp_path):
     assert executor.runs == 7 * 8 - 4
     by_arm = {c.arm: c for c in comparisons}
     assert by_arm["much worse"].verdict == "worse" and by_arm["much worse"].stopped_of == 8
-    assert by_arm["much worse"].confidence == pytest.approx(1 - 0.01 / 6)
+    assert by_arm["much worse"].confidence == pytest.approx(1 - 0.005 / 6)
     assert by_arm["much better"].verdict == "better" and by_arm["much better"].stopped_of is None
     assert {c.confidence for c in comparisons if c.arm == "nothing"} <= {1 - 0.045 / left for left in range(1, 7)}
 
@@ -72,6 +74,26 @@ def test_a_run_that_dies_counts_against_an_arm_and_one_that_is_saved_for_it(tmp_
     saving = Fake()
     monkeypatch.setitem(EFFECTS, "control", lambda seed: math.nan if seed == 1 else 0.0)
     assert run(plan("worse where both live, and saves one"), tmp_path / "saved", saving)[0] == {}
+
+
+@pytest.mark.parametrize(("beside", "seeds"), [(0, 5), (3, 6), (11, 7)])
+def test_an_arm_that_dies_at_every_seed_stops(tmp_path, beside, seeds):
+    made, executor = plan("dies", *(f"nothing {i}" for i in range(beside))), Fake()
+    stopped, comparisons = run(made, tmp_path, executor)
+    assert stopped == {"dies": seeds} and executor.runs == (2 + beside) * 8 - (8 - seeds) * (1 if beside else 2)
+    (dead,) = (c for c in comparisons if c.arm == "dies")
+    assert (dead.verdict, dead.stopped_of) == ("worse", 8) and all(map(math.isnan, (dead.effect, dead.low, dead.high)))
+
+
+def test_one_run_that_lives_makes_it_go_on(tmp_path):
+    stopped, (c,) = run(plan("dies but once", seeds=tuple(range(6))), tmp_path, Fake())
+    assert stopped == {} and c.verdict == "worse", "the exact test at the end says so"
+
+
+def test_an_arm_that_dies_where_the_control_does_is_not_stopped(tmp_path, monkeypatch):
+    monkeypatch.setitem(EFFECTS, "control", lambda seed: math.nan)
+    stopped, (c,) = run(plan("dies"), tmp_path, Fake())
+    assert stopped == {} and c.verdict == "inconclusive"
 
 
 def test_without_it_all_runs_are_made(tmp_path):

@@ -186,8 +186,8 @@ def test_from_a_fork_the_fork_is_proved(pool, reference, tmp_path):
 
 def test_an_arm_that_breaks_is_reported_and_the_others_stand(pool, reference, tmp_path):
     arms = [Knob("failing", "raise"), GUILTY]
-    result = trial(reference("recipes_tiny", "guilty"), arms, folder=tmp_path, executor=pool, **FEW)
-    assert [run["seed"] for run in result.failed] == [0, 1, 2] and "the arm is broken" in str(result)
+    result = trial(reference("recipes_tiny", "guilty"), arms, folder=tmp_path, executor=pool, **FEW | {"seeds": 4})
+    assert [run["seed"] for run in result.failed] == [0, 1, 2, 3] and "the arm is broken" in str(result)
     assert [c.verdict for c in result.comparisons] == ["worse", "better"]
 
 
@@ -250,7 +250,7 @@ def test_an_inconclusive_verdict_names_the_further_seeds():
     assert c.verdict == "inconclusive" and more is not None and more > 3
     plan = Plan(recipe="r", source="", arms=(), seeds=(0, 1, 2), metric="m", horizon=5)
     said = summarise(plan, [c], (), None)
-    assert f"a (about {more} more)" in said.next and "Inconclusive: a" in said.statement
+    assert f"Further seeds may settle: a (about {more} more)." in said.next and "Inconclusive: a" in said.statement
     assert said.remedy is None and "None of 1 arm is shown to make m better" in said.statement
     assert f"about {more} more seeds" in Cell(report.to_cell("", {"single": [c]})).text
     hopeless = comparison([1.0, -1.0])
@@ -275,7 +275,7 @@ def test_an_arm_that_is_clearly_worse_stops_early_and_says_so(stopped):
     worse, other = stopped.comparisons
     after = len(worse.seeds)
     assert worse.verdict == "worse" and 4 <= after < worse.stopped_of == 8 and worse.seeds == tuple(range(after))
-    assert worse.high < -worse.margin and worse.confidence == 1 - 0.01 / 2
+    assert worse.high < -worse.margin and worse.confidence == 1 - 0.005 / 2
     assert other.stopped_of is None and len(other.seeds) == 8
     assert len(list((stopped.folder / "runs").glob("*.json"))) == 8 + after + 8
     assert f"stopped after {after} of 8 seeds" in stopped.conclusion.statement and f"{after} of 8" in str(stopped)
@@ -291,7 +291,8 @@ def test_guards_are_planned_and_shown_and_harm_is_pointed_out(stopped):
     harmed, other = stopped.guards
     assert (harmed.arm, harmed.metric, harmed.verdict) == ("pool=batch", "loss", "worse")
     assert len(harmed.seeds) < len(other.seeds) == 8 and harmed.confidence == pytest.approx(1 - 0.04 / 2)
-    assert "Beside it gets worse: loss of pool=batch by +" in stopped.conclusion.statement
+    assert "Beside it gets worse: loss by +" in stopped.conclusion.statement
+    assert "] with pool=batch." in stopped.conclusion.statement
     assert "beside it" in str(stopped) and "loss" in str(stopped)
     content = json.loads((stopped.folder / "trial.json").read_text())
     assert [g["verdict"] for g in content["guards"]] == [g.verdict for g in stopped.guards]

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from pitprop.trials import Arm, Plan, trial
+from pitprop.trials import Arm, Plan, diagnose, trial
 from pitprop.trials.interval import bounds
 from pitprop.trials.interventions import Knob, LearningRate
 from pitprop.trials.judge import judge
@@ -66,10 +66,25 @@ def test_a_trial_that_adds_seeds_says_so(pool, reference, tmp_path):
     assert json.loads((tmp_path / "plan.json").read_text())["look"] == 2
 
 
-def test_what_would_settle_it_is_counted_at_the_level_of_the_next_look():
+def test_a_diagnosis_with_more_seeds_is_another_look(pool, reference, tmp_path):
+    guilty = reference("recipes_tiny", "guilty")
+    found = [diagnose(guilty, seeds=seeds, folder=tmp_path, executor=pool) for seeds in (4, 5, 4)]
+    assert [diagnosis.plan.look for diagnosis in found] == [0, 2, 0]
+    assert [diagnosis.confirm[0].confidence for diagnosis in found] == pytest.approx([0.95, 0.992, 0.95])
+    arms = len(found[0].screen)
+    assert [diagnosis.screen[0].confidence for diagnosis in found[:2]] == pytest.approx(
+        [1 - 0.05 / arms, 1 - 0.008 / arms]
+    )
+    assert [diagnosis.guards[0].confidence for diagnosis in found[:2]] == pytest.approx([0.95, 0.992])
+    assert found[0].plan.hash == found[2].plan.hash, "the same diagnosis again is no look"
+
+
+def test_what_may_settle_it_is_counted_at_the_level_of_the_next_look():
     plan = dataclasses.replace(PLAN, seeds=tuple(range(6)), look=1)
     (c,) = judge(plan, plan.arms, plan.seeds, records([0.0] * 6, [1.0, -0.6, 1.2, 0.2, 0.9, -0.2]), holm=True)
-    assert c.verdict == "inconclusive" and for_the_next(c, plan).further_seeds > c.further_seeds
+    later = for_the_next(c, plan).further_seeds
+    assert c.verdict == "inconclusive" and later > c.further_seeds
+    assert for_the_next(c, dataclasses.replace(plan, look=0)).further_seeds > c.further_seeds
 
 
 def records(control, treated):

@@ -103,6 +103,25 @@ def test_a_cell_shows_the_guards(tmp_path):
     assert "Beside it" not in trial_of(tmp_path, BETTER)._repr_html_()
 
 
+def test_a_guard_that_is_lost_is_pointed_out(tmp_path):
+    lost = {"control": (1.0,) * 8, "treated": (NAN,) * 8, "seeds": SEEDS, "verdict": "worse"}
+    guard = Guard(arm="good", metric="loss", effect=NAN, low=NAN, high=NAN, **lost)
+    said = trial_of(tmp_path, BETTER, guards=(guard,)).conclusion.statement
+    assert "Beside it gets worse: loss of good (finite at 0 of 8 seeds, the control at 8)." in said
+
+
+def test_a_factorial_with_a_change_that_kills_says_what_is_undefined_and_why(tmp_path):
+    design = factorial([LearningRate(0.5), LearningRate(2.0)])
+    outcomes = np.outer([0.0, NAN, 1.0, NAN], np.linspace(0.9, 1.1, 8))
+    factors = effects(design, outcomes, seeds=SEEDS, metric="m")
+    said = trial_of(tmp_path, LOST, design=design, factors=factors).conclusion
+    half, double = design.names
+    assert f"{half} finite at 0 of 8 seeds, the control at 8" in said.statement
+    assert f"{double} (where {half} is not made) +1" in said.statement
+    assert f"fewer than two seeds have a number on both sides: {half} x {double}" in said.next
+    assert "1000 seeds" not in said.next
+
+
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_the_tables_of_a_factorial_have_names_of_their_own(scale, tmp_path):
     design = factorial([LearningRate(0.5), LearningRate(2.0)])

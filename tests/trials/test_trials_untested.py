@@ -7,8 +7,10 @@ import pytest
 
 from pitprop import report
 from pitprop.trials import Arm, trial
+from pitprop.trials.candidates import name_of
+from pitprop.trials.designs import factorial
 from pitprop.trials.interventions import Ablate, ClipGradient, Freeze, Knob
-from pitprop.trials.judge import inert
+from pitprop.trials.judge import inert, inert_changes
 
 FEW = {"seeds": 3, "horizon": 40}
 
@@ -42,6 +44,40 @@ def test_where_no_arm_acts_nothing_is_compared(pool, reference, tmp_path):
     found = trial(reference("recipes_tiny", "spare"), IDLE, folder=tmp_path, executor=pool, seeds=5, horizon=20)
     assert not found.comparisons and not found.guards and "No arm was tested" in found.conclusion.statement
     assert str(found) and found._repr_html_() and report.to_html(report.build(tmp_path))
+
+
+@pytest.mark.parametrize("idle", [Ablate("4"), ClipGradient(1e9)])
+def test_a_change_of_a_factorial_that_never_acted_is_called_that(idle, pool, reference, tmp_path):
+    guilty = Knob("pool", "none")
+    found = trial(
+        reference("recipes_tiny", "spare"),
+        factorial([idle, guilty]),
+        folder=tmp_path,
+        executor=pool,
+        seeds=4,
+        horizon=40,
+    )
+    (c,) = found.effects
+    assert c.arm == "pool=none" and math.isfinite(c.effect) and c.verdict != "inconclusive"
+    assert found.conclusion.inert[0] == name_of(idle)
+    assert f"Never acted, so not tested: {name_of(idle)}" in found.conclusion.statement
+    assert "1000 seeds" not in found.conclusion.next and "Undefined" not in found.conclusion.next
+
+
+@pytest.mark.parametrize("resolution", [None, 4])
+def test_in_a_fraction_a_change_is_asked_itself(resolution):
+    of = factorial([Ablate("a"), ClipGradient(1e9), Knob("k", 1), Ablate("b")], resolution)
+    results = {}
+    for row, run in zip(of.levels, of.runs, strict=True):
+        late = [i for i in range(4) if row[i] and i != 2]
+        acted = [[] if i == 1 else ["x"] for i in late]
+        state = str([row[i] for i in (0, 2, 3)])
+        results[run, 0] = record(1.0, state=state) | {"acted": acted}
+    assert inert_changes(of, (0,), "m", results) == ("gradient norm clipped to 1e+09",)
+    for run in of.runs[1:]:
+        results[run, 0] = record(math.nan)
+    results["control", 0] = record(math.nan)
+    assert resolution or inert_changes(of, (0,), "m", results) == (), "it can't be told"
 
 
 @pytest.mark.parametrize("dead", [1, 2])

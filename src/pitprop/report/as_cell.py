@@ -76,14 +76,18 @@ def _table(name: str, comparisons: Sequence[Comparison]) -> Markup:
 
 def _guards(guards: Sequence[Guard]) -> Markup:
     rows = Markup("").join(
-        Markup('<tr><th>{}</th><td>{}</td><td class="n">{} → {}</td><td class="n">{} {}</td><td>{}</td></tr>').format(
+        Markup(
+            '<tr><th>{}</th><td>{}</td><td class="n">{} → {}</td><td class="n">{} {}<small>at {}</small></td>'
+            "<td>{}</td></tr>"
+        ).format(
             g.arm,
             g.metric,
             show(mean(g.control)),
             show(mean(g.treated)),
             show(g.effect, sign=True),
             span(g.low, g.high),
-            "" if g.verdict == "inconclusive" else g.verdict,
+            percent(g.confidence),
+            g.verdict,
         )
         for g in guards
     )

@@ -28,12 +28,16 @@ from pitprop.records import RUN, Finding
 from pitprop.report import bisection_svg, svg, wording
 from pitprop.report.as_cell import ROUNDS
 from pitprop.report.as_json import plain
-from pitprop.report.as_text import innocent
 from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.rescue_svg import timeline
 from pitprop.report.value import Diagnosis, Report, Series, Trial
 
 SCRIPTS = ("base.js", "heatmap.js", "series.js", "attention.js", "report.js")
+LEGEND = (
+    "A small dot is one seed, the large one their mean with its interval; the grey band is the difference that was "
+    "declared too small to matter. p is of the exact sign-flip test: at n seeds it is never under 2/2ⁿ, so it does not "
+    "decide."
+)
 SPARKS = 2
 """Curves beside a finding, of the indicators that its rule reads."""
 
@@ -60,7 +64,8 @@ def to_html(report: Report) -> str:
         span=wording.span,
         words=wording.verdict_words,
         effect_words=wording.effect_words,
-        innocent=innocent,
+        short=wording.short_verdict,
+        legend=LEGEND,
         duration=wording.duration,
         mean=mean,
         flat=flat,
@@ -74,6 +79,7 @@ def to_html(report: Report) -> str:
         best=report.diagnosis and remedy_trial(report.diagnosis),
         tables=_tables(report.diagnosis) if report.diagnosis else [],
         groups=[(group, _sparks(report, group.lead)) for group in report.groups()],
+        provenance=_provenance(report),
         way=report.rescue and timeline(report.rescue, report.findings),
         heat=any(series.site != RUN for series in report.series),
         style=Markup(_asset("uPlot.min.css") + _asset("report.css")),
@@ -127,6 +133,13 @@ def _text(value: Any) -> str:
     if value is None:
         return "none"
     return wording.show(value) if isinstance(value, float) else str(value)
+
+
+def _provenance(report: Report) -> dict[str, Any]:
+    """Where the numbers come from, as far as it is known; of trials without a watched run, their folder."""
+    run = report.info
+    known = {"started": run.started, "seed": run.seed, "device": run.device, "git commit": run.git_commit}
+    return {name: value for name, value in known.items() if value not in ("", None)} | {"folder": report.folder}
 
 
 def _tables(diagnosis: Diagnosis) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from pitprop.report.as_cell import ROUNDS
 from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.svg import Scale, effect_scale
 from pitprop.report.value import Diagnosis, Guard, Report, Trial
-from pitprop.report.wording import effect_words, sentence, show, span, verdict_words
+from pitprop.report.wording import effect_words, levels, sentence, show, span, verdict_words
 from pitprop.rules import Group
 
 MAX_RULES = 6
@@ -53,7 +53,7 @@ def to_text(report: Report, console: Console) -> None:
         for table in trials_tables(report.diagnosis.trials, console.width, ascii_only=console.options.ascii_only):
             console.print(table)
         if report.diagnosis.conclusion.exonerated:
-            word = innocent(report)
+            word = "no difference" if report.rescue else "exonerated"
             console.print(Text(f"{word}: " + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
     if report.diagnosis:
         for line in failed_lines(report.diagnosis.failed):
@@ -106,12 +106,6 @@ def trials_tables(trials: Sequence[Trial], width: int, *, ascii_only: bool) -> l
     return tables
 
 
-def innocent(report: Report) -> str:
-    """What arms without a difference are called: only a diagnosis, which named suspects, exonerates."""
-    suspected = report.diagnosis is not None and any(t.round in ("screen", "confirm") for t in report.diagnosis.trials)
-    return "exonerated" if suspected and not report.rescue else "no difference"
-
-
 def trials_table(trials: Sequence[Trial], *, width: int, ascii_only: bool) -> Table:
     """Comparisons with their intervals drawn, those that answer the question first; an arm's screening only alone."""
     trials = sorted(trials, key=lambda trial: trial.round not in ("confirm", "factors"))
@@ -120,10 +114,11 @@ def trials_table(trials: Sequence[Trial], *, width: int, ascii_only: bool) -> Ta
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     metric = shown[0].comparison.metric
     better = "higher" if shown[0].comparison.higher_is_better else "lower"
-    table.title = f"{metric}, {better} is better; margin {show(shown[0].comparison.margin)}"
+    margin, told = show(shown[0].comparison.margin), levels(t.comparison for t in shown)
+    table.title = f"{metric}, {better} is better; margin {margin}, {told}"
     table.title_justify, table.title_style = "left", "dim"
     table.add_column("arm", min_width=16, ratio=1)
-    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
     if width >= WIDE:
         table.add_column("control → treated", justify="right", no_wrap=True)
     table.add_column("effect, interval", justify="right", no_wrap=True)
@@ -145,7 +140,16 @@ def trials_table(trials: Sequence[Trial], *, width: int, ascii_only: bool) -> Ta
         )
     if len(shown) > MAX_TRIALS:
         table.add_row(Text(f"and {len(shown) - MAX_TRIALS} more, in trial.json and the report's page", style="dim"))
+    table.caption, table.caption_justify, table.caption_style = _key(shown[:MAX_TRIALS]), "left", "dim"
     return table
+
+
+def _key(shown: Sequence[Trial]) -> str | None:
+    """What the table's abbreviations mean, each at its first example."""
+    listed = [t.comparison for t in shown]
+    stopped = [f"{len(c.seeds)} of {c.stopped_of}: stopped early" for c in listed if c.stopped_of is not None]
+    more = [f"+{c.further_seeds}: so many further seeds may settle it" for c in listed if c.further_seeds is not None]
+    return "; ".join(stopped[:1] + more[:1]) or None
 
 
 def guards_table(guards: Sequence[Guard]) -> Table:
@@ -153,19 +157,19 @@ def guards_table(guards: Sequence[Guard]) -> Table:
     order = ("worse", "changed", "better", "inconclusive")
     shown = sorted(guards, key=lambda g: order.index(g.verdict))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    table.title, table.title_justify, table.title_style = "beside it", "left", "dim"
+    table.title, table.title_justify, table.title_style = f"beside it; {levels(shown)}", "left", "dim"
     table.add_column("arm", min_width=16, ratio=1)
     table.add_column("metric")
     for name in ("control → treated", "effect, interval"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("it is", no_wrap=True)
     for g in shown[:MAX_TRIALS]:
         table.add_row(
             Text(g.arm),
             Text(g.metric),
             Text(f"{show(mean(g.control))} → {show(mean(g.treated))}"),
             Text(f"{show(g.effect, sign=True)} {span(g.low, g.high)}"),
-            Text("" if g.verdict == "inconclusive" else g.verdict, style=_VERDICT.get(g.verdict, "yellow")),
+            Text(g.verdict, style=_VERDICT.get(g.verdict, "yellow")),
         )
     if len(shown) > MAX_TRIALS:
         table.add_row(Text(f"and {len(shown) - MAX_TRIALS} more, in trial.json", style="dim"))
@@ -186,7 +190,8 @@ def _beside(diagnosis: Diagnosis) -> Lines:
     """What the tables leave out: side effects of the remedy, references, arms that never acted, what to do next."""
     remedy = remedy_trial(diagnosis)
     lines = [
-        f"beside it: {g.metric} {show(mean(g.control))} → {show(mean(g.treated))}, {span(g.low, g.high)}"
+        f"beside it: {g.metric} {show(mean(g.control))} → {show(mean(g.treated))}: effect {show(g.effect, sign=True)} "
+        + span(g.low, g.high)
         for g in diagnosis.guards
         if remedy is not None and g.arm == remedy.arm and not g.low <= 0 <= g.high
     ][:MAX_GUARDS]

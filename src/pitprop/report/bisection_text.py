@@ -14,7 +14,7 @@ from pitprop.records import Comparison
 from pitprop.report.bisection import NAME, Bisection
 from pitprop.report.svg import Scale, effect_scale
 from pitprop.report.value import Report
-from pitprop.report.wording import show, span
+from pitprop.report.wording import levels, short_verdict, show, span
 
 MAX_TESTS, MAX_CONFIRMED, MAX_FILES = 16, 8, 6
 
@@ -44,8 +44,8 @@ def to_text(report: Report, found: Bisection, console: Console, draw: Draw) -> N
     if found.confirm:
         c = found.confirm[0]
         better = "higher" if c.higher_is_better else "lower"
-        told = f"{c.metric} on {len(c.seeds)} fresh seeds, {better} is better; margin {show(c.margin)}"
-        console.print(Text(told, style="dim"))
+        told = f"{c.metric} on {len(c.seeds)} fresh seeds, {better} is better; margin {show(c.margin)}, "
+        console.print(Text(told + levels(found.confirm), style="dim"))
         console.print(_confirmed(found.confirm, draw, ascii_only=console.options.ascii_only))
     for limit in found.limits:
         console.print(Text(limit, style="dim"))
@@ -94,7 +94,7 @@ def _confirmed(confirm: Sequence[Comparison], draw: Draw, *, ascii_only: bool) -
             Text.assemble(c.arm, (f"\n  {c.changes}", "dim")),
             Text(f"{show(c.effect, sign=True)} {span(c.low, c.high)}"),
             Text(draw(c, scale, ascii_only=ascii_only), style=style),
-            Text(c.verdict.removesuffix(" within margin"), style=style),
+            Text(short_verdict(c.verdict), style=style),
         )
     if len(confirm) > MAX_CONFIRMED:
         table.add_row(Text(f"and {len(confirm) - MAX_CONFIRMED} more", style="dim"))

@@ -52,11 +52,11 @@ def remedy_trial(diagnosis: Diagnosis) -> Comparison | None:
 def effect(comparison: Comparison) -> str:
     """The paired effect in one sentence, with everything that is needed to doubt it."""
     c, num = comparison, len(comparison.seeds)
-    least = ", the least that they can give" if num and c.p_value <= 2 / 2**num else ""
+    least = f", the least that {num} seeds can give" if num and c.p_value <= 2 / 2**num else ""
     return (
         f"{c.metric} {show(mean(c.control))} → {show(mean(c.treated))}: effect {show(c.effect, sign=True)}, "
         f"{percent(c.confidence)} interval {span(c.low, c.high)}, {num} {'seed' if num == 1 else 'seeds'}, "
-        f"p = {show(c.p_value)}{least}; margin {show(c.margin)}."
+        f"sign-flip p = {show(c.p_value)}{least}; margin {show(c.margin)}."
     )
 
 

@@ -99,7 +99,7 @@ class Conclusion:
     exonerated: tuple[str, ...]
     """Suspects that a trial cleared."""
     next: str
-    """What would settle what is still open, or what to do now."""
+    """What may settle what is still open, or what to do now."""
     mechanism: str | None = None
     """The finding through which the cause acts, where a trial showed it."""
     inert: tuple[str, ...] = ()

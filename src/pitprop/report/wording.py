@@ -1,8 +1,10 @@
 """How a number is written for people: a few digits, a real minus sign, and NaN as `undefined`, never as 0."""
 
 import math
+from collections.abc import Iterable
 
 from pitprop.records import Comparison
+from pitprop.report.value import Guard
 
 
 def show(x: float | None, *, sign: bool = False) -> str:
@@ -40,13 +42,24 @@ def effect_words(c: Comparison) -> str:
     return f"{lost} of {len(c.seeds)} runs lost, {others} of the control's" if lost or others else show(c.effect)
 
 
+def short_verdict(verdict: str) -> str:
+    """The verdict in words that fit a column."""
+    return verdict.removesuffix(" within margin")
+
+
+def levels(comparisons: Iterable[Comparison | Guard]) -> str:
+    """The level of their intervals, `95 % intervals`, or from the lowest to the highest."""
+    told = list(dict.fromkeys(map(percent, sorted(c.confidence for c in comparisons))))
+    return f"{f'{told[0][:-2]} to ' if len(told) > 1 else ''}{told[-1]} intervals"
+
+
 def verdict_words(c: Comparison, *, short: bool = False) -> str:
-    """The verdict, with the seeds after which it stopped or the further ones that would settle it."""
-    words = c.verdict.removesuffix(" within margin") if short else c.verdict
+    """The verdict, with the seeds after which it stopped or the further ones that may settle it."""
+    words = short_verdict(c.verdict) if short else c.verdict
     if c.stopped_of is not None and not short:
         return f"{words}, stopped after {len(c.seeds)} of {c.stopped_of} seeds"
     if c.further_seeds is not None:
-        return f"{words}, +{c.further_seeds}" if short else f"{words}, about {c.further_seeds} more seeds to settle"
+        return f"{words}, +{c.further_seeds}" if short else f"{words}, about {c.further_seeds} more seeds may settle it"
     return words
 
 

@@ -6,7 +6,6 @@ averaged first: they share its weights and are no replicates.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -15,37 +14,10 @@ from numpy import ndarray
 from pitprop.records import Comparison, Verdict
 from pitprop.trials import confidence_sequence
 from pitprop.trials.interval import MOST_SEEDS, Effect, interval, p_value, seeds_needed
+from pitprop.trials.survival import Survival, seeds_to_show, survival, verdict_of_all
 
 EXACT_UP_TO = 12
 """Seeds up to which all 2**n sign flips are counted; beyond, 9999 random ones."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survival:
-    """At how many seeds each side has a finite metric."""
-
-    control: int
-    treated: int
-    seeds: int
-    saved: int
-    """Seeds at which only the treated side is finite."""
-    lost: int
-    """Seeds at which only the control is."""
-
-    @property
-    def p_saved(self) -> float:
-        """Exact one-sided p-value of the difference in survival that the treatment saves runs.
-
-        Assumes that at one seed, were the treatment nothing, both sides survive with the same chance, whatever it is,
-        and that the death of one is no reason for the other to live. Saved less lost then has its heaviest tail where
-        every chance is 1/2, and is there a binomial of 2 x seeds coins.
-        """
-        return _tail(self.seeds + self.saved - self.lost, 2 * self.seeds)
-
-    @property
-    def p_lost(self) -> float:
-        """The same for losing runs."""
-        return _tail(self.seeds + self.lost - self.saved, 2 * self.seeds)
 
 
 def compare(
@@ -86,7 +58,8 @@ def compare(
     differences = after[pairs] - before[pairs]
     effect = (interval if stopped_of is None else confidence_sequence.interval_at)(differences, confidence)
     alive = survival(before, after)
-    said = verdict_of_all(alive, verdict(effect, margin=margin, higher_is_better=higher_is_better), confidence)
+    finite = verdict(effect, margin=margin, higher_is_better=higher_is_better)
+    said = verdict_of_all(alive, finite, confidence, stopped=stopped_of is not None)
     return Comparison(
         arm=arm,
         changes=changes,
@@ -118,37 +91,6 @@ def verdict(effect: Effect, *, margin: float, higher_is_better: bool) -> Verdict
     if effect.high < 0:
         return "worse" if higher_is_better else "better"
     return "inconclusive"
-
-
-def survival(
-    control: Float[ndarray, " seed"] | Sequence[float], treated: Float[ndarray, " seed"] | Sequence[float]
-) -> Survival:
-    """Count the seeds at which either side has a finite metric."""
-    before, after = np.isfinite(np.asarray(control)), np.isfinite(np.asarray(treated))
-    return Survival(
-        control=int(before.sum()),
-        treated=int(after.sum()),
-        seeds=len(before),
-        saved=int((after & ~before).sum()),
-        lost=int((before & ~after).sum()),
-    )
-
-
-def verdict_of_all(alive: Survival, finite: Verdict, confidence: float = 0.95) -> Verdict:
-    """The verdict over all seeds: survival first, then `finite`, the one over the seeds where both sides are finite.
-
-    Survival decides by itself at the level of the interval: a one-sided p-value of at most half of 1 - `confidence`.
-    Where it does not, such seeds forbid what they contradict: an arm that loses more runs than it saves is never
-    "better", one that saves more never "worse", and only one that does neither makes "no difference".
-    """
-    if alive.saved == alive.lost == 0:
-        return finite
-    if alive.p_saved <= (1 - confidence) / 2:
-        return "better"
-    if alive.p_lost <= (1 - confidence) / 2:
-        return "worse"
-    agrees = (finite == "better" and alive.saved >= alive.lost) or (finite == "worse" and alive.lost >= alive.saved)
-    return finite if agrees else "inconclusive"
 
 
 def sign_flip_p(differences: Float[ndarray, " seed"]) -> float:
@@ -190,22 +132,14 @@ def holm_confidences(differences: Sequence[Float[ndarray, " seed"]], confidence:
 def _further_seeds(
     differences: Float[ndarray, " seed"], alive: Survival, margin: float, confidence: float
 ) -> int | None:
-    """Seeds beyond those that were run that would settle the comparison, were they like these."""
-    from scipy.stats import binom
-
+    """Seeds beyond those that were run that may settle the comparison, were they like these."""
     needed = []
-    if ahead := abs(alive.saved - alive.lost):
-        counts = np.arange(alive.seeds + 1, MOST_SEEDS + 1)
-        heads = counts + ahead * counts // alive.seeds
-        needed = counts[binom.sf(heads - 1, 2 * counts, 0.5) <= (1 - confidence) / 2][:1].tolist()
+    if (by_survival := seeds_to_show(alive, confidence, MOST_SEEDS)) is not None:
+        needed.append(by_survival)
     by_effect = seeds_needed(differences, margin=margin, confidence=confidence)
     if by_effect is not None:  # only seeds at which both sides live count for it
         needed.append(math.ceil(by_effect * alive.seeds / len(differences)))
     return max(1, min(needed) - alive.seeds) if needed else None
-
-
-def _tail(heads: int, flips: int) -> float:
-    return sum(math.comb(flips, k) for k in range(heads, flips + 1)) / 2**flips
 
 
 def _by_seed(values: Float[ndarray, " seed *batch"] | Sequence[float]) -> Float[ndarray, " seed"]:

@@ -1,4 +1,4 @@
-"""What may be said after the confirming round: the cause, the remedy, who is exonerated, what would settle the rest.
+"""What may be said after the confirming round: the cause, the remedy, who is exonerated, what may settle the rest.
 
 Pure: comparisons in, sentences out. "Cause" means here that taking this one thing away, and nothing else, on seeds that
 did not choose it, made the run better by more than the margin; see docs/verdicts.md for what it does not mean.
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pitprop.records import RUN, Comparison, Finding
-from pitprop.trials.comparison import survival
 from pitprop.trials.guards import Guard
 from pitprop.trials.interventions import Knob
 from pitprop.trials.judge import finite_differences, gain, rank, saved
 from pitprop.trials.plan import Arm, Plan
+from pitprop.trials.survival import survival
 from pitprop.trials.symptoms import symptoms
 
 
@@ -31,7 +31,7 @@ class Conclusion:
     exonerated: tuple[str, ...]
     """Arms that made no difference within the margin, all of them together at 95 %."""
     next: str
-    """What to do now, or what would settle it."""
+    """What to do now, or what may settle it."""
     mechanism: str | None = None
     """The finding through which the cause acts, where taking away only that cured as well."""
     worse: tuple[str, ...] = ()
@@ -175,7 +175,7 @@ def _nothing_confirmed(
         cause=None,
         remedy=None,
         **lists,
-        next=(f"Further seeds would settle: {', '.join(settle)}. " if settle else "")
+        next=(f"Further seeds may settle: {', '.join(settle)}. " if settle else "")
         + "Give suspects of your own (an intervention at a module path, another knob), or two changes at once.",
     )
 
@@ -196,18 +196,25 @@ def _measured(c: Comparison, diverged: int | None) -> str:
 
 
 def _beside(guards: Sequence[Guard]) -> str:
-    """The side effects whose intervals exclude 0: at most three, the largest in relation to the control first."""
+    """The side effects that are sure: numbers that are lost or saved, and at most three intervals that exclude 0.
+
+    Those are the largest in relation to the control, the largest first.
+    """
 
     def relative(g: Guard) -> float:
         control = abs(finite_mean(g.control))
         return abs(g.effect) / control if control else math.inf
 
-    sure = sorted((g for g in guards if g.low > 0 or g.high < 0), key=relative, reverse=True)[:3]
+    sure = sorted((g for g in guards if g.moved), key=relative, reverse=True)[:3]
     parts = [f"by {g.effect:+.3g} ({g.low:+.3g} to {g.high:+.3g})" for g in sure]
     told = ", ".join(
         f"{g.metric} {'changes ' * (not i)}{part}" for i, (g, part) in enumerate(zip(sure, parts, strict=True))
     )
-    return f" Beside it, {told} (95 % intervals, all together)." if told else ""
+    died = [g for g in guards if not g.moved and g.verdict in ("better", "worse")]
+    lives = "; ".join(f"{g.metric} is {survival(g.control, g.treated).words}" for g in died)
+    return (f" Beside it, {told} ({100 * sure[0].confidence:.3g} % intervals)." if told else "") + (
+        f" Beside it, {lives}." if lives else ""
+    )
 
 
 def _list(what: str, comparisons: Sequence[Comparison]) -> str:
@@ -234,8 +241,7 @@ def failure_text(failing: Sequence[Finding]) -> str:
 def effect_text(c: Comparison) -> str:
     """Runs saved, where it saves any, else the effect with its interval."""
     if saved(c) > 0:
-        alive = survival(c.control, c.treated)
-        return f"finite at {alive.treated} of {alive.seeds} seeds, the control at {alive.control}"
+        return survival(c.control, c.treated).words
     return difference(c)
 
 
@@ -243,6 +249,8 @@ def difference(c: Comparison) -> str:
     """The effect with its interval."""
     if math.isnan(c.effect):
         return "no effect could be measured"
+    if math.isnan(c.low):
+        return f"{c.effect:+.3g} (interval undefined)"
     return f"{c.effect:+.3g} ({100 * c.confidence:.3g} % interval {c.low:+.3g} to {c.high:+.3g})"
 
 

@@ -28,9 +28,11 @@ def level(count: int, confidence: float) -> float:
 
 
 def interval_at(differences: Float[ndarray, " seed"], confidence: float) -> Effect:
-    """The interval after these pairs, of a sequence that holds as a whole at `confidence`; infinite under `FIRST`."""
+    """The interval after these pairs, of a sequence that holds as a whole at `confidence`.
+
+    Its ends are NaN under `FIRST` pairs, its mean under two, as that of `interval` is.
+    """
     count = len(differences)
     if count < FIRST:
-        mean = float(differences.mean()) if count else math.nan
-        return Effect(mean=mean, low=-math.inf, high=math.inf)
+        return Effect(mean=float(differences.mean()) if count > 1 else math.nan, low=math.nan, high=math.nan)
     return interval(differences, level(count, confidence))

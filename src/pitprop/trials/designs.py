@@ -14,12 +14,12 @@ signs of their generators chosen so that the combination in which nothing is cha
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from pitprop._errors import PitpropError
@@ -161,37 +161,41 @@ def effects(
     horizon: int = 0,
     plan: str = "",
     confidence: float = 0.95,
+    inert: Collection[str] = (),
 ) -> tuple[Comparison, ...]:
     """Main effects, then two-way interactions, of a factorial.
 
     A main effect is the mean over the runs with the change minus the mean over those without it. An interaction `a x b`
     is the mean over the runs with both or neither minus the mean over those with one of them: half of what `a` does
-    more where `b` is made. Both are formed seed by seed; the interval is Student's t over the seeds, at levels
-    that hold for all effects together (Holm). Aliased two-way interactions are one effect, and each is named.
+    more where `b` is made. Both are formed seed by seed. The interval is that of every comparison, Student's t over the
+    seeds stretched where the differences are skewed (`interval`), at levels that hold for all effects together (Holm).
+    Aliased effects are one, and each is named.
+
+    A mean over runs of which one has no finite number at a seed is NaN there, and survival is judged as anywhere.
+    Where runs die at more than half of the seeds that would undo all effects. So the change that most deaths go along
+    with is set aside: the effects of the others are those of the runs without it (with it, where runs die that lack
+    it), and say so. Its own is one of survival; its interactions are undefined where runs die on both sides, and say
+    that.
 
     Args:
         design: The design.
-        outcomes: The metric by combination, in the order of `design.runs`, and seed. A seed at which any combination
-            has no finite number has no effects, and is left out by `compare`.
+        outcomes: The metric by combination, in the order of `design.runs`, and seed.
         seeds: Seed of each column.
         metric, higher_is_better, margin, horizon, plan: As for `compare`.
         confidence: Of all effects together.
+        inert: Names of changes that never acted: they have no effects to speak of, and get none.
     """
-    signs, names = design.signs, design.names
-    terms: dict[tuple[int, ...], list[str]] = {}
-    k = len(names)
-    for factors in (*((i,) for i in range(k)), *itertools.combinations(range(k), 2)):
-        column = tuple(signs[:, factors].prod(1).tolist())
-        terms.setdefault(column, []).append(" x ".join(names[i] for i in factors))
-    halves = [(_mean(outcomes, column, -1), _mean(outcomes, column, 1)) for column in terms]
-    finite = np.isfinite(outcomes).all(0)
-    levels = holm_confidences([(after - before)[finite] for before, after in halves], confidence)
+    fixed = _set_aside(design, np.isfinite(outcomes))
+    terms = _terms(design, fixed, inert)
+    halves = [(_mean(outcomes, term.signs == -1), _mean(outcomes, term.signs == 1)) for term in terms]
+    differences = [after - before for before, after in halves]
+    levels = holm_confidences([d[np.isfinite(d)] for d in differences], confidence)
     return tuple(
         compare(
             before,
             after,
-            arm=words[0],
-            changes=" or ".join(words) + (" (aliased: their sum)" if len(words) > 1 else ""),
+            arm=term.name,
+            changes=term.describe(),
             seeds=seeds,
             metric=metric,
             higher_is_better=higher_is_better,
@@ -200,11 +204,70 @@ def effects(
             plan=plan,
             confidence=level,
         )
-        for words, (before, after), level in zip(terms.values(), halves, levels, strict=True)
+        for term, (before, after), level in zip(terms, halves, levels, strict=True)
     )
 
 
-def _mean(outcomes: Float[ndarray, "run seed"], column: tuple[int, ...], sign: int) -> Float[ndarray, " seed"]:
-    """Mean over the runs at `sign`; NaN where any run of the seed has no finite number."""
-    mean = np.where(np.isfinite(outcomes), outcomes, np.nan)[np.array(column) == sign].mean(0)
-    return np.where(np.isfinite(outcomes).all(0), mean, np.nan)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Term:
+    """An effect, with every other that can't be told from it."""
+
+    name: str
+    signs: Int[ndarray, " run"]
+    """+1 and -1 for the two sides that are compared, 0 for a run that is on neither."""
+    words: list[str]
+    where: str
+    """Which runs it is of, or why it is undefined."""
+
+    def describe(self) -> str:
+        return " or ".join(self.words) + (" (aliased: their sum)" if len(self.words) > 1 else "") + self.where
+
+
+def _terms(design: Factorial, fixed: Mapping[int, bool], inert: Collection[str]) -> list[_Term]:
+    """Main effects and two-way interactions, one for each contrast that differs from the others."""
+    signs, names, levels = design.signs, design.names, np.array(design.levels)
+    terms: dict[tuple[int, ...], _Term] = {}
+    active = [i for i in range(len(names)) if names[i] not in inert]
+    for factors in (*((i,) for i in active), *itertools.combinations(active, 2)):
+        name = " x ".join(names[i] for i in factors)
+        others = {i: made for i, made in fixed.items() if i not in factors}
+        left = np.logical_and.reduce([levels[:, i] == made for i, made in others.items()], initial=True, axis=0)
+        column = signs[:, factors].prod(1) * left
+        kept = " and ".join(f"{names[i]} is {'made' if made else 'not made'}" for i, made in others.items())
+        where = f" (where {kept})" if kept else ""
+        if len(factors) == 2 and not fixed.keys().isdisjoint(factors):
+            where = f" (undefined where runs die with and without {name})"
+        elif abs(column.sum()) == left.sum():
+            where = f" (undefined: all runs where {kept} are on one side)"
+        if same := terms.get(tuple(column)):
+            same.words.append(name)
+        elif opposite := terms.get(tuple(-column)):
+            opposite.words.append(f"minus {name}")
+        else:
+            terms[tuple(column)] = _Term(name=name, signs=column, words=[name], where=where)
+    return list(terms.values())
+
+
+def _set_aside(design: Factorial, alive: Bool[ndarray, "run seed"]) -> dict[int, bool]:
+    """Changes to be set aside, until half of the seeds have a number in every run that is left; and how each is kept.
+
+    The one that most of the missing numbers go along with is first.
+    """
+    levels, left = np.array(design.levels), np.ones(len(alive), bool)
+    fixed: dict[int, bool] = {}
+    while 2 * alive[left].all(0).sum() < alive.shape[1]:
+        dead = (~alive[left]).sum(1) @ np.where(levels[left], 1, -1)
+        dead[list(fixed)] = 0
+        worst = int(abs(dead).argmax())
+        if not dead[worst]:
+            break  # what is missing goes along with no change
+        fixed[worst] = bool(dead[worst] < 0)
+        left &= levels[:, worst] == fixed[worst]
+    return fixed
+
+
+def _mean(outcomes: Float[ndarray, "run seed"], runs: Bool[ndarray, " run"]) -> Float[ndarray, " seed"]:
+    """Mean over `runs`; NaN where there is none, or any of them has no finite number at the seed."""
+    if not runs.any():
+        return np.full(outcomes.shape[1], np.nan)
+    return np.where(np.isfinite(outcomes), outcomes, np.nan)[runs].mean(0)

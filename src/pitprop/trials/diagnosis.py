@@ -29,6 +29,7 @@ from pitprop.trials.judge import inert, judge, refuse_failed_control
 from pitprop.trials.knobs import alternatives, knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.lock import held
+from pitprop.trials.looks import ALPHA, for_the_next, numbered, share
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.proof import ForkProof, proved
@@ -155,6 +156,7 @@ def diagnose(
         arms = candidates(findings, alternatives(recipe, values), watched["modules"], suspects)
         at = fork_step(failing[0].onset, watched["every"])
         plan = plan_rounds(recipe, control, arms, seeds=seeds, screen_seeds=screen_seeds, fork_step=at)
+        plan = numbered(plan, folder, first=0)
         keep_earlier(folder, plan.to_dict(), copy_trace=True)
 
         meter.enter("proving that the fork is exact")
@@ -173,7 +175,8 @@ def diagnose(
         )
         results |= fresh
         better = [c.arm for c in confirm if c.verdict == "better"]
-        guards = guard(better, plan.guards, plan.confirm_seeds, fresh)
+        guards = guard(better, plan.guards, plan.confirm_seeds, fresh, alpha=ALPHA * share(plan.look))
+        screen, confirm = (tuple(for_the_next(c, plan) for c in cs) for cs in (screen, confirm))
         confirmed = [arm for arm in chosen if arm.name in better]
         remaining = _watch_confirmed(confirmed, plan, control.seed, folder, pool, meter)
         meter.enter("done", total=meter.done)

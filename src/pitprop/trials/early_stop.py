@@ -1,7 +1,9 @@
 """Stop an arm that is clearly worse: its runs on the seeds that are left could change nothing but the bill.
 
-An arm is stopped at the first seed at which its confidence sequence lies wholly beyond the margin, on the wrong side.
-What that may err is taken from the 5 % of the trial (`judge.SPENT`), so that all arms together err no more often.
+An arm is stopped at the first seed at which its confidence sequence lies wholly beyond the margin, on the wrong side,
+or at which the runs that it loses are no chance any more (`Survival.evidence_lost`). Both may be looked at after every
+seed. What they may err, half each, is taken from the 5 % of the trial (`judge.SPENT`), so that all arms together err no
+more often.
 
 Decided from the records in the order of the plan's seeds, never in that of their arrival: after a kill, or with other
 workers, the same arms stop at the same seeds.
@@ -10,21 +12,17 @@ workers, the same arms stop at the same seeds.
 import math
 from pathlib import Path
 
-import numpy as np
-
 from pitprop.records import Comparison
 from pitprop.trials.confidence_sequence import FIRST
 from pitprop.trials.execute import Results, run_arms, write_plan
 from pitprop.trials.executors import Executor
-from pitprop.trials.judge import finite_differences, judge_stopped
+from pitprop.trials.judge import judge_stopped
 from pitprop.trials.plan import Arm, Plan
 from pitprop.trials.progress import OnRun
+from pitprop.trials.survival import survival
 
 FULL = 0.9
 """Share of the workers' time that a wave of runs fills at least, were all runs of the same length."""
-
-EQUAL = 1e-6
-"""Differences within so much of the metric are the same: counts give ties by chance, and those show no spread."""
 
 
 def run_staged(
@@ -71,7 +69,5 @@ def wave(arms: int, workers: int) -> int:
 
 def _clearly_worse(c: Comparison) -> bool:
     beyond = c.high < -c.margin if c.higher_is_better else c.low > c.margin
-    if c.verdict != "worse" or not beyond:
-        return False
-    size = np.abs([x for x in (*c.control, *c.treated) if math.isfinite(x)]).max()
-    return bool(np.ptp(finite_differences(c.control, c.treated)) > EQUAL * size)
+    dies = survival(c.control, c.treated).shows(c.confidence, stopped=True) == "worse"
+    return c.verdict == "worse" and (beyond or dies)

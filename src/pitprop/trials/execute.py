@@ -11,6 +11,7 @@ from typing import Any
 from pitprop._errors import PitpropError
 from pitprop.trials.executors import Executor, Outcome, Task
 from pitprop.trials.executors.place import open_executor
+from pitprop.trials.foreign import refuse_foreign
 from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.progress import OnRun
 from pitprop.trials.run import RunSpec, train_run
@@ -125,8 +126,13 @@ def metric_of(record: Mapping[str, Any], metric: str) -> float:
 
 
 def make_folder(folder: str | Path) -> Path:
-    """`folder` with its `runs`, made where missing; absolute, since workers may live in another one."""
+    """`folder` with its `runs`, made where missing; absolute, since workers may live in another one.
+
+    Raises:
+        PitpropError: It can't be written, or holds a file that pitprop did not write by a name that it would write to.
+    """
     folder = Path(folder).resolve()
+    refuse_foreign(folder)
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder / "runs").close()  # a folder that is there may still be read-only

@@ -21,7 +21,7 @@ from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
 from pitprop.trials.guards import guard
 from pitprop.trials.interventions import Intervention, Knob, Stage
-from pitprop.trials.judge import inert, judge, refuse_failed_control
+from pitprop.trials.judge import inert, inert_changes, judge, refuse_failed_control
 from pitprop.trials.knobs import knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.lock import held
@@ -134,6 +134,7 @@ def trial(
         comparisons = judge(plan, plan.arms, plan.seeds, results, holm=True, stopped=stopped)
         factors: tuple[Comparison, ...] = ()
         if design is not None:
+            never = inert_changes(design, plan.seeds, plan.metric, results)
             outcomes = [[metric_of(results[run, seed], plan.metric) for seed in plan.seeds] for run in design.runs]
             factors = effects(
                 design,
@@ -145,7 +146,9 @@ def trial(
                 horizon=plan.horizon,
                 plan=plan.hash,
                 confidence=1 - ALPHA * share(plan.look),
+                inert=never,
             )
+            idle = tuple(dict.fromkeys((*never, *idle)))
         guarded = guard(
             [arm.name for arm in plan.arms if arm.name not in idle],
             plan.guards,

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pitprop.trials.comparison import verdict
 from pitprop.trials.confidence_sequence import interval_at
 from pitprop.trials.execute import Results, metric_of
-from pitprop.trials.interval import interval
+from pitprop.trials.interval import Effect, interval
 from pitprop.trials.judge import finite_differences
 from pitprop.trials.plan import CONTROL
 from pitprop.trials.recipe import read_guard
+from pitprop.trials.survival import Survival, survival, verdict_of_all
 
 Change = Literal["better", "worse", "changed", "inconclusive"]
 
@@ -30,7 +32,15 @@ class Guard:
     confidence: float = 0.95
     """Of the interval; over all arms and guards together it is 95 %."""
     verdict: Change = "inconclusive"
-    """Whether the interval excludes 0, and where; "changed" where nobody said which direction is good."""
+    """Survival first, as for the metric that decides, then whether the interval excludes 0, and where.
+
+    "changed" where nobody said which direction is good; to lose the number is worse in any direction.
+    """
+
+    @property
+    def moved(self) -> bool:
+        """Whether the interval excludes 0; where it doesn't, it is survival that decides."""
+        return self.low > 0 or self.high < 0
 
 
 def guard(
@@ -60,7 +70,7 @@ def guard(
             control, treated = ([metric_of(results[side, seed], metric) for seed in ran] for side in (CONTROL, arm))
             differences = finite_differences(control, treated)
             effect = (interval_at if arm in stopped else interval)(differences, confidence)
-            sign = 1 if effect.low > 0 else -1 if effect.high < 0 else 0
+            alive = survival(control, treated)
             found.append(
                 Guard(
                     arm=arm,
@@ -72,15 +82,16 @@ def guard(
                     high=effect.high,
                     seeds=ran,
                     confidence=confidence,
-                    verdict=_change(sign, higher_is_better),
+                    verdict=_change(effect, alive, higher_is_better, confidence, arm in stopped),
                 )
             )
     return tuple(found)
 
 
-def _change(sign: int, higher_is_better: bool | None) -> Change:
-    if sign == 0:
-        return "inconclusive"
+def _change(effect: Effect, alive: Survival, higher_is_better: bool | None, confidence: float, stopped: bool) -> Change:
+    finite = verdict(effect, margin=0.0, higher_is_better=higher_is_better is not False)
     if higher_is_better is None:
-        return "changed"
-    return "better" if (sign > 0) == higher_is_better else "worse"
+        moved = "changed" if finite in ("better", "worse") else "inconclusive"
+        return alive.shows(confidence, stopped=stopped) or moved
+    said = verdict_of_all(alive, finite, confidence, stopped=stopped)
+    return said if said in ("better", "worse") else "inconclusive"

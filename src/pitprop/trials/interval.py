@@ -5,6 +5,13 @@ Hall's transformation of the t statistic corrects for skewness, and errs where t
 Student's interval is stretched by the factor by which Hall's correction lengthens it at 95 %, and never shortened: it
 errs less often than Student's in every shape. Design note 002 has the measurements.
 
+A metric that is rounded, or counts, gives equal differences by chance, whose spread of 0 says nothing of that chance.
+But the chance itself is bounded: were both runs of a seed draws of one distribution, one difference k other than 0 has
+at most chance 1/4. (The sum of p(j) p(j + k) over j runs along paths j, j + k, j + 2k, ...; take every other value of
+each for the set A, the rest for B: it is at most P(A) P(B).) So n differences are equal, and not 0, with chance at most
+4^(1 - n): the sum over k of the product over the seeds is at most (1/4)^(n - 1) times the sum over k for one seed.
+Where that is more than the interval may err there is no interval.
+
 Source: P. Hall, On the removal of skewness by transformation, J. R. Statist. Soc. B 54 (1992), 221-228; the skewness
 in it is Fisher and Pearson's G1, corrected for its bias.
 """
@@ -13,14 +20,17 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 FIRST_SKEW = 4
 """Differences from which on their skewness is looked at; three show too little of it."""
 
+TIE = 1e-3
+"""Part of the largest within which differences are equal: float32 metrics are no more even than that."""
+
 MOST_SEEDS = 1000
-"""Seeds up to which it is said how many would settle a comparison."""
+"""Seeds up to which it is said how many may settle a comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +43,11 @@ class Effect:
 
 
 def interval(differences: Float[ndarray, " seed"], confidence: float = 0.95) -> Effect:
-    """Mean of `differences` with its interval; NaN under two differences, a point where all are equal."""
+    """Mean of `differences` with its interval.
+
+    NaN under two differences. The ends alone are NaN where the differences are equal, not 0, and too few for
+    `confidence`; a point where all are 0, as between two runs that are one.
+    """
     if len(differences) < 2:
         return Effect(mean=math.nan, low=math.nan, high=math.nan)
     low, high = bounds(differences, confidence)
@@ -45,11 +59,22 @@ def bounds(
 ) -> tuple[Float[ndarray, "*comparison"], Float[ndarray, "*comparison"]]:
     """Lower and upper end of the interval of each mean over the last axis, which has at least two differences.
 
+    NaN where the differences are equal, not 0, and so few that chance may have made them so.
+
     Args:
         differences: Paired differences, in the metric's unit.
         confidence: Nominal coverage, between 0 and 1.
     """
-    return _ends(*_moments(differences), np.array(float(differences.shape[-1])), confidence)
+    count = differences.shape[-1]
+    undefined = alike(differences) & (_tied_by_chance(count) > 1 - confidence)
+    low, high = _ends(*_moments(differences), np.array(float(count)), confidence)
+    return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
+
+
+def alike(differences: Float[ndarray, "*comparison seed"]) -> Bool[ndarray, "*comparison"]:
+    """Whether the differences are equal, but for the last digits of the metric, and not 0."""
+    largest = np.abs(differences).max(-1)
+    return (np.ptp(differences, -1) <= TIE * largest) & (largest > 0)
 
 
 def p_value(differences: Float[ndarray, "*comparison seed"]) -> Float[ndarray, "*comparison"]:
@@ -63,11 +88,12 @@ def p_value(differences: Float[ndarray, "*comparison seed"]) -> Float[ndarray, "
     below, above = _stretches(skew, np.array(float(count)))
     error = spread * np.where(mean > 0, below, above) / math.sqrt(count)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return 2 * t.sf(np.where(mean == 0, 0.0, abs(mean) / error), count - 1)
+        p = 2 * t.sf(np.where(mean == 0, 0.0, abs(mean) / error), count - 1)
+    return np.where(alike(differences), np.maximum(p, _tied_by_chance(count)), p)
 
 
 def seeds_needed(differences: Float[ndarray, " seed"], *, margin: float, confidence: float = 0.95) -> int | None:
-    """Seeds in all that would settle an inconclusive comparison, were they like these; None beyond 1000.
+    """Seeds in all that may settle an inconclusive comparison, were they like these; None beyond 1000.
 
     Settled means that the interval would exclude 0, or lie inside the margin, whichever comes first, with mean, spread
     and skewness as seen.
@@ -75,9 +101,16 @@ def seeds_needed(differences: Float[ndarray, " seed"], *, margin: float, confide
     if len(differences) < 2:
         return None
     counts = np.arange(2.0, MOST_SEEDS + 1)
+    if alike(differences):
+        counts = counts[_tied_by_chance(counts) <= 1 - confidence]
     low, high = _ends(*_moments(differences), counts, confidence)
     settled = counts[(low > 0) | (high < 0) | ((-margin < low) & (high < margin))]
     return int(settled[0]) if len(settled) else None
+
+
+def _tied_by_chance(count: ndarray | int) -> ndarray:
+    """The greatest chance that so many differences of two runs that are alike are equal, and not 0."""
+    return 4.0 ** (1.0 - np.asarray(count))
 
 
 def _moments(differences: ndarray) -> tuple[ndarray, ndarray, ndarray]:

@@ -1,5 +1,6 @@
 """From the records of runs to comparisons: each arm against the control, on the seeds of one round."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,14 +9,19 @@ import numpy as np
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison
-from pitprop.trials.comparison import compare, holm_confidences, survival
+from pitprop.trials.comparison import compare, holm_confidences
+from pitprop.trials.designs import Factorial
 from pitprop.trials.execute import RUN_IT, Results, metric_of
 from pitprop.trials.interventions._insertion import insertion_text
 from pitprop.trials.looks import ALPHA, share
 from pitprop.trials.plan import CONTROL, Arm, Plan
+from pitprop.trials.survival import survival
 
 SPENT = 0.005
-"""Chance of stopping any arm that is not worse, in a trial that stops early; the intervals at the end have the rest."""
+"""Chance of stopping any arm that is not worse, in a trial that stops early; the intervals at the end have the rest.
+
+Half of it is for arms whose metric is worse, half for arms whose runs die.
+"""
 
 
 def judge(
@@ -57,11 +63,12 @@ def judge(
 
 
 def judge_stopped(plan: Plan, arm: Arm, seeds: Sequence[int], results: Results) -> Comparison:
-    """Compare `arm` with the control, were it stopped after `seeds`: by a confidence sequence at Bonferroni's level.
+    """Compare `arm` with the control, were it stopped after `seeds`, at Bonferroni's level.
 
-    An arm is stopped on one of the sequence's two sides only, so half of the sequence's error is spent.
+    An arm is stopped on one of the confidence sequence's two sides only, so half of the sequence's error is spent; the
+    other half is spent by the runs that die (`Survival.shows`).
     """
-    confidence = 1 - 2 * SPENT / len(plan.arms)
+    confidence = 1 - SPENT / len(plan.arms)
     return _compared(plan, arm, seeds, results, confidence=confidence, stopped_of=len(plan.seeds))
 
 
@@ -148,23 +155,52 @@ def inert(arms: Sequence[Arm], seeds: Sequence[int], metric: str, results: Resul
         results: Records by (arm, seed).
     """
 
-    def idle(record: Mapping[str, Any], control: Mapping[str, Any]) -> bool | None:
-        if not any(math.isfinite(metric_of(side, metric)) for side in (record, control)):
-            return None
-        if record["status"] != "done" or control["status"] != "done" or record.get("state") is None:
-            return False
-        if record["acted"] and not any(record["acted"]):
-            return True
-        return all(record[key] == control[key] for key in ("state", "metrics"))
-
     def nothing(arm: str) -> bool:
         ran = [(results[arm, seed], results[CONTROL, seed]) for seed in seeds if (arm, seed) in results]
         if any(record.get("untested") for record, _ in ran):
             return True
-        told = [found for pair in ran if (found := idle(*pair)) is not None]
+        told = [found for pair in ran if (found := _idle(*pair, metric)) is not None]
         return bool(told) and all(told)
 
     return tuple(arm.name for arm in arms if nothing(arm.name))
+
+
+def inert_changes(design: Factorial, seeds: Sequence[int], metric: str, results: Results) -> tuple[str, ...]:
+    """Names of the changes of a factorial that did nothing in any run, wherever it can be told.
+
+    Told by a run that was found untested; by one that is, bit for bit, the run without the change alone; or, where a
+    fraction lacks that one, by what the change itself says it took hold of.
+    """
+    runs = dict(zip(design.levels, design.runs, strict=True))
+
+    def found(i: int, made: tuple[bool, ...], seed: int) -> bool | None:
+        record = results[runs[made], seed]
+        if record.get("untested"):
+            return True
+        without = runs.get((*made[:i], False, *made[i + 1 :]))
+        if without is not None:
+            return _idle(record, results[without, seed], metric)
+        late = [change for change in itertools.compress(design.changes, made) if not hasattr(change, "knobs")]
+        if record["status"] != "done" or len(record["acted"]) != len(late) or design.changes[i] not in late:
+            return None
+        return not record["acted"][late.index(design.changes[i])]
+
+    def nothing(i: int) -> bool:
+        told = {found(i, made, seed) for made in design.levels if made[i] for seed in seeds}
+        return True in told and False not in told
+
+    return tuple(name for i, name in enumerate(design.names) if nothing(i))
+
+
+def _idle(record: Mapping[str, Any], other: Mapping[str, Any], metric: str) -> bool | None:
+    """Whether what `record` has more than `other` did nothing; None where neither has a finite `metric`."""
+    if not any(math.isfinite(metric_of(side, metric)) for side in (record, other)):
+        return None
+    if record["status"] != "done" or other["status"] != "done" or record.get("state") is None:
+        return False
+    if record["acted"] and not any(record["acted"]):
+        return True
+    return all(record[key] == other[key] for key in ("state", "metrics"))
 
 
 def finite_differences(control: Sequence[float], treated: Sequence[float]) -> np.ndarray:

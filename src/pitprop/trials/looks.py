@@ -5,6 +5,9 @@ further one four fifths of what the looks before it left (all arms together hold
 shares add up to 1, so by the union bound all looks together err at most 5 %, however many there are, with however many
 seeds, and whatever made somebody look again. An identical plan is the same look: nothing new is seen.
 
+A diagnosis or a rescue has its first answer at 95 %, for few are asked twice; its further looks spend what those of a
+trial do, so that all of them together err at most 6 %.
+
 A look is counted by the answers that the folder holds, in `trial.json` and `earlier/`; a fresh folder knows of none.
 """
 
@@ -35,24 +38,25 @@ def share(look: int) -> float:
     return (1 - KEPT) * KEPT ** (look - 1) if look else 1.0
 
 
-def numbered(plan: Plan, folder: Path) -> Plan:
+def numbered(plan: Plan, folder: Path, *, first: int = 1) -> Plan:
     """`plan` with the number of its look: one more than the last one at any of its arms that `folder` has an answer of.
 
-    Looks at an arm thus have numbers of their own, whatever other arms ran beside it.
+    Looks at an arm thus have numbers of their own, whatever other arms ran beside it. The first one is called `first`:
+    0 spends all of the error, and counts as the first one for those after it.
     """
     own = json.loads(canonical(plan.to_dict()))
     last = 0
     for earlier in _answered(folder):
         look = max(1, earlier.pop("look", 0))
         if earlier == own:
-            return dataclasses.replace(plan, look=look)
+            return dataclasses.replace(plan, look=look if look > 1 else first)
         if all(earlier.get(key) == own[key] for key in SAME) and _arms(earlier) & _arms(own):
             last = max(last, look)
-    return dataclasses.replace(plan, look=last + 1)
+    return dataclasses.replace(plan, look=last + 1 if last else first)
 
 
 def for_the_next(comparison: Comparison, plan: Plan) -> Comparison:
-    """`comparison` with the further seeds that would settle it at the level of the next look, which is stricter."""
+    """`comparison` with the further seeds that may settle it at the level of the next look, which is stricter."""
     c = comparison
     if c.verdict != "inconclusive":
         return c
@@ -64,7 +68,7 @@ def for_the_next(comparison: Comparison, plan: Plan) -> Comparison:
         metric=c.metric,
         higher_is_better=c.higher_is_better,
         margin=c.margin,
-        confidence=1 - (1 - c.confidence) * share(plan.look + 1) / share(plan.look),
+        confidence=1 - (1 - c.confidence) * share(max(1, plan.look) + 1) / share(plan.look),
     )
     return dataclasses.replace(c, further_seeds=again.further_seeds)
 

@@ -24,7 +24,7 @@ from pitprop.trace import Reader
 from pitprop.trials.command import command
 from pitprop.trials.conclude import Conclusion, finite_mean, winners
 from pitprop.trials.earlier import keep_earlier
-from pitprop.trials.execute import Results, make_folder, metric_of, run_specs, write_json
+from pitprop.trials.execute import Results, make_folder, metric_of, run_specs, write_plan
 from pitprop.trials.executors import Executor
 from pitprop.trials.executors.place import open_executor
 from pitprop.trials.fork import kept_rng
@@ -33,6 +33,7 @@ from pitprop.trials.judge import inert, judge, rank, refuse_failed_control
 from pitprop.trials.knobs import knobs_to_json, make_knobs
 from pitprop.trials.load import load_recipe
 from pitprop.trials.lock import held
+from pitprop.trials.looks import for_the_next, numbered
 from pitprop.trials.plan import CONTROL, Arm, Plan, content_hash
 from pitprop.trials.progress import Meter, OnProgress
 from pitprop.trials.reference import reference_to
@@ -180,8 +181,9 @@ def rescue(
                 do=f"give at least {budget - left}, or fewer seeds.",
             )
         plan = plan_rounds(recipe, control, arms, seeds=seeds, screen_seeds=screen_seeds)
+        plan = numbered(plan, folder, first=0)
         keep_earlier(folder, plan.to_dict())
-        write_json(folder / "plan.json", plan.to_dict() | {"hash": plan.hash})
+        write_plan(plan, folder)
         meter.enter(
             f"screening {len(arms)} ways on {screen_seeds} seeds",
             total=meter.done + runs_of(len(arms), screen_seeds, seeds),
@@ -219,6 +221,7 @@ def rescue(
                     metric=metric_of(fresh[best.arm, winner.seed], plan.metric),
                     comparison=best,
                 )
+        screen, confirm = (tuple(for_the_next(c, plan) for c in cs) for cs in (screen, confirm))
         meter.enter("done", total=meter.done)
 
         result = Rescue(

@@ -37,7 +37,7 @@ class Trial:
     guards: tuple[Guard, ...] = ()
     """What each arm does to the metrics that don't decide; their intervals hold together."""
     conclusion: Conclusion
-    """The answer in words, and the further seeds that would settle what is open."""
+    """The answer in words, and the further seeds that may settle what is open."""
     fork: ForkProof | None = None
     """Proof that the recipe can be forked; None for a trial from step 0."""
     failed: tuple[Mapping[str, Any], ...] = ()

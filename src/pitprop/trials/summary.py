@@ -15,6 +15,7 @@ from pitprop.trials.guards import Guard
 from pitprop.trials.judge import gain
 from pitprop.trials.looks import ALPHA, share
 from pitprop.trials.plan import Plan
+from pitprop.trials.survival import survival
 
 
 def summarise(
@@ -63,12 +64,16 @@ def summarise(
         said += _by_verdict(better[1:], comparisons)
     else:
         real = [c for c in effects if c.verdict in ("better", "worse")]
-        listed = "; ".join(f"{c.changes} {show(c.effect, sign=True)}" for c in real) or "none"
-        said += [design.describe(), f"Effects that are not 0 (the table has their intervals): {listed}."]
+        listed = "; ".join(
+            f"{c.changes} {_lives(c) if math.isnan(c.effect) else show(c.effect, sign=True)}" for c in real
+        )
+        said += [design.describe(), f"Effects that are not 0 (the table has their intervals): {listed or 'none'}."]
     if len(comparisons) > 1 and any(c.verdict == "no difference within margin" for c in comparisons):
         said.append('Holm\'s levels hold together for "better" and "worse"; "no difference" holds arm by arm only.')
     harm = [
-        f"{g.metric} of {g.arm} by {show(g.effect, sign=True)} {span(g.low, g.high)}"
+        f"{g.metric} "
+        + (f"by {show(g.effect, sign=True)} {span(g.low, g.high)}" if g.moved else f"({_lives(g)})")
+        + f" with {g.arm}"
         for g in guards
         if g.verdict == "worse"
     ]
@@ -94,15 +99,22 @@ def _by_verdict(better: Sequence[Comparison], comparisons: Sequence[Comparison])
     return [f"{word}: {'; '.join(f'{c.arm}, {_effect(c)}' for c in group)}." for word, group in groups.items() if group]
 
 
+def _lives(c: Comparison | Guard) -> str:
+    return survival(c.control, c.treated).words
+
+
 def _next(plan: Plan, comparisons: Sequence[Comparison]) -> str:
     still_open = [c for c in comparisons if c.verdict == "inconclusive"]
     if not still_open:
         return ""
     settled = [f"{c.arm} (about {c.further_seeds} more)" for c in still_open if c.further_seeds is not None]
-    never = [c.arm for c in still_open if c.further_seeds is None]
-    parts = [f"Further seeds would settle: {', '.join(settled)}."] if settled else []
-    if never:
-        parts.append(f"Not settled by 1000 seeds, or too few runs to tell: {', '.join(never)}.")
+    never = [c.arm for c in still_open if c.further_seeds is None and not math.isnan(c.effect)]
+    undefined = [c.arm for c in still_open if c.further_seeds is None and math.isnan(c.effect)]
+    parts = [f"Further seeds may settle: {', '.join(settled)}."] if settled else []
+    parts += [f"Not settled by 1000 seeds, were they like these: {', '.join(never)}."] if never else []
+    if undefined:
+        what = ", ".join(undefined)
+        parts.append(f"Undefined, for fewer than two seeds have a number on both sides: {what}; see the failed runs.")
     return f"{' '.join(parts)} Runs that are there already are kept, and more seeds are look {plan.look + 1} at them."
 
 

@@ -46,7 +46,7 @@ class Bisection:
     statement: str
     """The answer in plain language."""
     next: str
-    """What to do now, or what would settle it."""
+    """What to do now, or what may settle it."""
     wall_s: float
     """Seconds that it took."""
 
@@ -111,7 +111,7 @@ def nothing(kind: Ends, ends: Comparison) -> tuple[str, str]:
         "bad is better": (f"Bad is better than good: {seen}.", "Exchange the two, or give another metric."),
         "inconclusive": (
             f"Good and bad cannot be told apart by more than the margin: {seen}. A search would accuse at random.",
-            f"About {needed} seeds of each would settle it: train longer, or choose a metric with less noise."
+            f"About {needed} seeds of each may settle it. Or train longer, or choose a metric with less noise."
             if needed and needed > len(ends.seeds)
             else "Train longer, or choose a metric that the collapse moves further.",
         ),

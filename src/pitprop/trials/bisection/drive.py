@@ -154,26 +154,26 @@ def bisect(
             found = dataclasses.replace(found, open=found.open + left)
         meter.enter("done", total=meter.done)
 
-    statement, advice = state(found, ends, confirm)
-    bisection = Bisection(
-        folder=folder,
-        command=_command(reference, good, bad, by_module, metric, budget, again),
-        changes={name: f"{old} -> {new}" for name, (old, new) in changes.values.items()},
-        ends=ends,
-        cut=cut.value if cut else math.nan,
-        found=found,
-        steps=tuple(steps),
-        confirm=confirm,
-        failed=runner.failed(),
-        budget=budget,
-        runs=runner.used,
-        plan=plan["hash"],
-        statement=statement,
-        next=advice,
-        wall_s=time.monotonic() - start,
-    )
-    write_json(folder / "bisection.json", bisection.to_dict())
-    return bisection
+        statement, advice = state(found, ends, confirm)
+        bisection = Bisection(
+            folder=folder,
+            command=_command(reference, good, bad, by_module, metric, budget, again),
+            changes={name: f"{old} -> {new}" for name, (old, new) in changes.values.items()},
+            ends=ends,
+            cut=cut.value if cut else math.nan,
+            found=found,
+            steps=tuple(steps),
+            confirm=confirm,
+            failed=runner.failed(),
+            budget=budget,
+            runs=runner.used,
+            plan=plan["hash"],
+            statement=statement,
+            next=advice,
+            wall_s=time.monotonic() - start,
+        )
+        write_json(folder / "bisection.json", bisection.to_dict())
+        return bisection
 
 
 def _plan(changes: Changes, metric: str, budget: int) -> dict[str, Any]:

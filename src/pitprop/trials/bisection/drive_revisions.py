@@ -133,34 +133,36 @@ def bisect_revisions(
         confirmed, _ = confirm(runner, [side], ends, plan["hash"], budget)
         meter.enter("done", total=meter.done)
 
-    healthy = revisions.at(side[1])
-    candidates = revisions.commits[bracket.healthy : bracket.collapsing]
-    effect = confirmed[0] if confirmed else None
-    statement, advice = state(healthy, candidates, tested, effect, spent=bracket.spent)
-    answer = FirstBad(
-        folder=folder,
-        command=_command(f"{checkout / inside}" if is_file else reference, before.short, after.short, metric, budget)
-        + tuple(again),
-        repository=str(checkout),
-        good=before,
-        commits=revisions.commits,
-        ends=ends,
-        cut=cut.value,
-        healthy=healthy.hash,
-        candidates=tuple(commit.hash for commit in candidates),
-        tested=tested,
-        files=changed_files(checkout, healthy, candidates[-1]),
-        confirm=effect,
-        budget=budget,
-        runs=runner.used,
-        plan=plan["hash"],
-        statement=statement,
-        next=advice,
-        limits=limits_of(revisions.commits, tested, dirty=is_dirty(checkout)),
-        wall_s=time.monotonic() - start,
-    )
-    write_json(folder / "bisection.json", answer.to_dict())
-    return answer
+        healthy = revisions.at(side[1])
+        candidates = revisions.commits[bracket.healthy : bracket.collapsing]
+        effect = confirmed[0] if confirmed else None
+        statement, advice = state(healthy, candidates, tested, effect, spent=bracket.spent)
+        answer = FirstBad(
+            folder=folder,
+            command=_command(
+                f"{checkout / inside}" if is_file else reference, before.short, after.short, metric, budget
+            )
+            + tuple(again),
+            repository=str(checkout),
+            good=before,
+            commits=revisions.commits,
+            ends=ends,
+            cut=cut.value,
+            healthy=healthy.hash,
+            candidates=tuple(commit.hash for commit in candidates),
+            tested=tested,
+            files=changed_files(checkout, healthy, candidates[-1]),
+            confirm=effect,
+            budget=budget,
+            runs=runner.used,
+            plan=plan["hash"],
+            statement=statement,
+            next=advice,
+            limits=limits_of(revisions.commits, tested, dirty=is_dirty(checkout)),
+            wall_s=time.monotonic() - start,
+        )
+        write_json(folder / "bisection.json", answer.to_dict())
+        return answer
 
 
 def named_revisions(good: Configuration, bad: Configuration) -> tuple[str, str] | None:

@@ -71,7 +71,7 @@ class FirstBad:
     statement: str
     """The answer in plain language."""
     next: str
-    """What to do now, or what would settle it."""
+    """What to do now, or what may settle it."""
     limits: tuple[str, ...]
     """What the answer does not mean."""
     wall_s: float
