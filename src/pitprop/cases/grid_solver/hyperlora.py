@@ -71,3 +71,28 @@ def _generator(width: int, rank: int, init_std: float) -> nn.Sequential:
     nn.init.normal_(last.weight, std=init_std)
     nn.init.zeros_(last.bias)
     return nn.Sequential(nn.Linear(width, width), nn.GELU(), last)
+
+
+@torch.no_grad()
+def gain(deltas: Deltas, iterations: int = 8) -> float:
+    """Largest gain |x dW| / |x| of each change, by the power method; mean over the tasks, largest of the places.
+
+    The change is added to the identity (`apply_delta`), so that this is also its size beside what it adapts.
+    """
+    largest = []
+    for delta in deltas.values():
+        x = torch.ones_like(delta[:, :1])
+        for _ in range(iterations):
+            x = torch.nn.functional.normalize(x @ delta @ delta.mT, dim=-1)
+        largest.append(float((x @ delta).norm(dim=-1).mean()))
+    return max(largest)
+
+
+def ratio_at_start(width: int, init_std: float, rank: int = 8) -> float:
+    """Closed form of |h dW| / |h| at initialisation: the generators' entries have deviation 0.36 init sqrt(width)."""
+    return (0.36 * init_std) ** 2 * width**1.5 * rank**0.5
+
+
+def init_for(ratio: float, width: int, rank: int = 8) -> float:
+    """The `init_std` at which the ratio above is `ratio`."""
+    return (ratio / (width**1.5 * rank**0.5)) ** 0.5 / 0.36

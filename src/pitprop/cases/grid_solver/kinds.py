@@ -10,8 +10,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
+from pitprop._errors import PitpropError
 from pitprop.cases.grid_solver import cell_kinds, object_kinds
-from pitprop.cases.grid_solver.drawing import Draw
+from pitprop.cases.grid_solver.drawing import LARGEST, Draw
 from pitprop.cases.grid_solver.tasks import Pair, Task
 
 KINDS: tuple[tuple[str, Callable[[Generator], Draw]], ...] = (
@@ -46,7 +47,12 @@ KINDS: tuple[tuple[str, Callable[[Generator], Draw]], ...] = (
 )
 
 
-def generate(num: int, *, seed: int, num_train: int = 3, num_test: int = 1) -> list[Task]:
+LEAST = 6
+LARGER = ("enlarge", "tile", "complete-symmetry")
+"""Kinds whose grids are always of 10 cells a side."""
+
+
+def generate(num: int, *, seed: int, num_train: int = 3, num_test: int = 1, largest: int = LARGEST) -> list[Task]:
     """Tasks with the kinds in turn; number `i` is a function of `seed` and `i` alone.
 
     Args:
@@ -54,23 +60,27 @@ def generate(num: int, *, seed: int, num_train: int = 3, num_test: int = 1) -> l
         seed: Of everything drawn.
         num_train: Shown pairs per task.
         num_test: Asked pairs per task.
+        largest: Most rows and columns, 6 to 10; under 10 without the kinds of `LARGER`.
 
     Returns:
-        Tasks named `KIND-i`, grids of at most 10 x 10.
+        Tasks named `KIND-i`.
     """
-    tasks = []
+    if not LEAST <= largest <= LARGEST:
+        raise PitpropError(f"largest is {largest}, and must be {LEAST} to {LARGEST}", do="the kinds don't fit on less")
+    tasks, kinds = [], [kind for kind in KINDS if largest == LARGEST or kind[0] not in LARGER]
     for i in range(num):
-        name, kind = KINDS[i % len(KINDS)]
+        name, kind = kinds[i % len(kinds)]
         rng = np.random.default_rng((seed, i))
         draw = kind(rng)
-        pairs = [_different(draw, rng) for _ in range(num_train + num_test)]
+        pairs = [_different(draw, rng, largest) for _ in range(num_train + num_test)]
         tasks.append(Task(f"{name}-{i}", tuple(pairs[:num_train]), tuple(pairs[num_train:])))
     return tasks
 
 
-def _different(draw: Draw, rng: Generator) -> Pair:
-    """A pair that shows something: a rule that leaves its grid as it is can't be seen."""
+def _different(draw: Draw, rng: Generator, largest: int) -> Pair:
+    """A pair that fits and shows something: a rule that leaves its grid as it is can't be seen."""
     while True:
         pair = draw(rng)
-        if pair.input.shape != pair.output.shape or (pair.input != pair.output).any():
+        fits = max(side for grid in pair for side in grid.shape) <= largest
+        if fits and (pair.input.shape != pair.output.shape or (pair.input != pair.output).any()):
             return pair

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pitprop.cases.grid_solver.canvas import IGNORED, PAD, Batch
@@ -36,41 +36,62 @@ def task_loss(
     return (cells.flatten(1).sum(1) / (targets != IGNORED).flatten(1).sum(1).clamp(min=1)).mean()
 
 
-def leave_one_out(batch: Batch) -> Batch:
-    """Every shown pair as the asked one of a task that shows the others; tasks with fewer than two are left out."""
-    num_pairs = batch.shown.shape[1]
-    tasks, pairs = (batch.shown & (batch.shown.sum(1, keepdim=True) > 1)).nonzero(as_tuple=True)
-    others = torch.tensor([[j for j in range(num_pairs) if j != i] for i in range(num_pairs)], device=tasks.device)
-    rest = others[pairs]
-    wanted = batch.shown_outputs[tasks, pairs]
+def leave_one_out(batch: Batch, turn: int) -> tuple[Batch, Bool[Tensor, " task"]]:
+    """One shown pair of each task as the asked one, the others shown; which pair goes round with `turn`.
+
+    Returns:
+        The tasks that show two pairs or more, and which of the batch's they are.
+    """
+    some = batch.shown.sum(1) > 1
+    own, every = batch.shown[some], torch.arange(int(some.sum()), device=some.device)
+    # The (turn mod number)-th of the pairs that are there.
+    nth = torch.remainder(turn + every, own.sum(1))
+    held = ((own.cumsum(1) - 1 == nth[:, None]) & own).int().argmax(1)
+    wanted = batch.shown_outputs[some][every, held]
+    left = own.clone()
+    left[every, held] = False
     return Batch(
-        inputs=batch.shown_inputs[tasks, pairs],
+        inputs=batch.shown_inputs[some][every, held],
         targets=wanted.masked_fill(wanted == PAD, IGNORED),
-        shown_inputs=batch.shown_inputs[tasks[:, None], rest],
-        shown_outputs=batch.shown_outputs[tasks[:, None], rest],
-        shown=batch.shown[tasks[:, None], rest],
-    )
+        shown_inputs=batch.shown_inputs[some],
+        shown_outputs=batch.shown_outputs[some],
+        shown=left,
+    ), some
 
 
-def leave_one_out_loss(model: GridSolver, batch: Batch) -> Float[Tensor, ""]:
-    """Softmax cross-entropy on held-out shown pairs; 0 where no task shows two."""
-    held_out = leave_one_out(batch)
+def leave_one_out_loss(
+    model: GridSolver, batch: Batch, tokens: Float[Tensor, "task pair place width"], turn: int
+) -> Float[Tensor, ""]:
+    """Softmax cross-entropy on a held-out shown pair of each task; 0 where no task shows two.
+
+    The original holds out every pair in turn and adds N passes to a step; here one at a time, whose expectation is the
+    same. As there, what was read of the pairs (`tokens`) gets no gradient from this.
+    """
+    held_out, some = leave_one_out(batch, turn)
     if not len(held_out.inputs):
-        return batch.inputs.new_zeros((), dtype=torch.float32)
-    return task_loss(model(held_out).logits, held_out.targets, stablemax=False)
+        return tokens.new_zeros(())
+    read = tokens.detach()[some] * held_out.shown[..., None, None]
+    return task_loss(model(held_out, read).logits, held_out.targets, stablemax=False)
 
 
-def equivariance_loss(model: GridSolver, batch: Batch, *, turn: int, of_features: bool = False) -> Float[Tensor, ""]:
+def equivariance_loss(
+    model: GridSolver,
+    batch: Batch,
+    tokens: Float[Tensor, "task pair place width"],
+    *,
+    turn: int,
+    of_features: bool = False,
+) -> Float[Tensor, ""]:
     """How much HyperLoRA's changes differ when all grids are turned: squared distance over squared size.
 
     Args:
         model: Its HyperLoRA must be on; otherwise 0.
         batch: Shown pairs are turned, with their padding.
+        tokens: What the model reads of them as they are.
         turn: Quarter turns, 1 to 3.
         of_features: As the original does it: turn the feature maps instead of the grids. Their mean over the places,
             which is all that HyperLoRA sees, can't change by that: the loss is 0 whatever the model does.
     """
-    tokens = model.context(batch.shown_inputs, batch.shown_outputs, batch.shown)
     plain = model.deltas_of(pooled(tokens, batch.shown))
     if plain is None:
         return tokens.new_zeros(())

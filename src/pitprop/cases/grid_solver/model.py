@@ -31,6 +31,8 @@ class Architecture:
     use_cross_attention_context: bool = False
     """Injector: cross-attention in the place of FiLM."""
     use_solver_context: bool = False
+    attention_zero_out: bool = False
+    """Remedy: the output projections of both attentions start at zero."""
     use_hyperlora: bool = False
     hyperlora_rank: int = 8
     hyperlora_scale: float = 1.0
@@ -66,6 +68,8 @@ class Output(NamedTuple):
     clues: Clues
     deltas: Deltas | None
     """HyperLoRA's changes; None while it is off."""
+    tokens: Float[Tensor, "task pair place width"]
+    """What was read of the shown pairs."""
 
 
 class GridSolver(nn.Module):
@@ -108,6 +112,10 @@ class GridSolver(nn.Module):
             reentrant=of.reentrant,
             background_bias=0.0 if of.bg_bias == "prior" else of.bg_bias,
         )
+        if of.attention_zero_out:
+            for part in (self.injector, self.solver.attention):
+                if part is not None:
+                    nn.init.zeros_(part.attention.out_proj.weight)
         if of.bg_bias == "prior" and prior is not None:
             prior_bias(self.solver.head[-1], prior)  # type: ignore[arg-type]
         starts: dict[Stage, int] = {
@@ -135,8 +143,10 @@ class GridSolver(nn.Module):
         found = self.hyperlora(context)
         return found if strength == 1 else {place: strength * delta for place, delta in found.items()}
 
-    def forward(self, batch: Batch) -> Output:
-        tokens = self.context(batch.shown_inputs, batch.shown_outputs, batch.shown)
+    def forward(self, batch: Batch, tokens: Float[Tensor, "task pair place width"] | None = None) -> Output:
+        """`tokens`: what was already read of the shown pairs; by default they are read."""
+        if tokens is None:
+            tokens = self.context(batch.shown_inputs, batch.shown_outputs, batch.shown)
         keys, hidden_keys = tokens.flatten(1, 2), self.context.hidden_keys(batch.shown)
         context = pooled(tokens, batch.shown)
         embedded = self.grid.embed(batch.inputs)
@@ -152,7 +162,7 @@ class GridSolver(nn.Module):
             _as_image(embedded),
             Context(keys, hidden_keys, deltas, self.strength("solver_context_active")),
         )
-        return Output(logits, clues, deltas)
+        return Output(logits, clues, deltas, tokens)
 
     def _inject(self, features: Tensor, context: Tensor, keys: Tensor, hidden_keys: Tensor | None) -> Tensor:
         """FiLM, or the cross-attention that takes its place at its stage."""

@@ -44,14 +44,23 @@ class ConvGRU(nn.Module):
         self.candidate = nn.Conv2d(both, 2 * width, 3, padding=1)
         self.norm = nn.GroupNorm(8, width)
 
+    def of_input(self, x: Float[Tensor, "task in row column"]) -> Float[Tensor, "task 4*width row column"]:
+        """The input's part of all gates, which is the same at every step: a convolution is linear in its channels."""
+        return torch.cat([_part(gate, x, 0, bias=True) for gate in (self.reset, self.update, self.candidate)], 1)
+
     def forward(
-        self, x: Float[Tensor, "task in row column"], h: Float[Tensor, "task width row column"], deltas: Deltas | None
+        self,
+        of_input: Float[Tensor, "task 4*width row column"],
+        h: Float[Tensor, "task width row column"],
+        deltas: Deltas | None,
     ) -> Float[Tensor, "task width row column"]:
-        found = deltas or {}
-        both = torch.cat([x, h], 1)
-        reset = torch.sigmoid(apply_delta(self.reset(both), found.get("reset_gate")))
-        update = torch.sigmoid(apply_delta(self.update(both), found.get("update_gate")))
-        gate, value = self.candidate(torch.cat([x, reset * h], 1)).chunk(2, 1)
+        found, width = deltas or {}, h.shape[1]
+        weights = torch.cat([gate.weight[:, -width:] for gate in (self.reset, self.update)])
+        reset, update = (nn.functional.conv2d(h, weights, padding=1) + of_input[:, : 2 * width]).chunk(2, 1)
+        reset = torch.sigmoid(apply_delta(reset, found.get("reset_gate")))
+        update = torch.sigmoid(apply_delta(update, found.get("update_gate")))
+        both = _part(self.candidate, reset * h, -width, bias=False) + of_input[:, 2 * width :]
+        gate, value = both.chunk(2, 1)
         candidate = torch.tanh(apply_delta(nn.functional.silu(gate) * value, found.get("candidate")))
         return self.norm((1 - update) * h + update * candidate)
 
@@ -98,7 +107,7 @@ class Solver(nn.Module):
         context: Context,
     ) -> Float[Tensor, "task colour row column"]:
         """Logits per cell after the last step."""
-        x = torch.cat([self.rescale(aggregate), embedded], 1)
+        x = self.cell.of_input(torch.cat([self.rescale(aggregate), embedded], 1))
         h = torch.zeros_like(aggregate)
         first = None
         for _ in range(self.num_steps):
@@ -117,3 +126,9 @@ class Solver(nn.Module):
             return h
         attended = self.attention(h, context.tokens, context.hidden_keys)
         return attended if context.attention == 1 else torch.lerp(h, attended, context.attention)
+
+
+def _part(conv: nn.Conv2d, x: Tensor, first: int, *, bias: bool) -> Tensor:
+    """What some of a convolution's input channels, from `first` on, give."""
+    weight = conv.weight[:, first:][:, : x.shape[1]]
+    return nn.functional.conv2d(x, weight, conv.bias if bias else None, padding=1)
