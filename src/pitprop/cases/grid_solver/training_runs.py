@@ -129,21 +129,28 @@ def job(name: str, seed: int, steps: int) -> dict[str, Any]:
     return plain(run_staging(seed) if name == STAGING else run_arm(dict(arms()[name]), seed, steps))
 
 
+def run_kept(
+    wanted: Sequence[tuple[str, int]], steps: int, progress: OnProgress | None = None
+) -> dict[str, dict[str, Any]]:
+    """What was run before of the arms and seeds asked for, as arm -> seed -> result."""
+    results: dict[str, dict[str, Any]] = {}
+    for name, seed in wanted:
+        path = _path(name, seed, steps)
+        if path.exists():
+            results.setdefault(name, {})[str(seed)] = json.loads(path.read_text())
+    return results
+
+
 def run_all(
     wanted: Sequence[tuple[str, int]], steps: int, progress: OnProgress | None = None
 ) -> dict[str, dict[str, Any]]:
     """Every arm and seed asked for, as arm -> seed -> result; what was run before is read."""
     meter = Meter(progress, len(wanted))
     meter.workers = WORKERS
-    results: dict[str, dict[str, Any]] = {}
-    missing = []
-    for name, seed in wanted:
-        path = _path(name, seed, steps)
-        if path.exists():
-            results.setdefault(name, {})[str(seed)] = json.loads(path.read_text())
-            meter.tick(known=True)
-        else:
-            missing.append((name, seed))
+    results = run_kept(wanted, steps)
+    missing = [(name, seed) for name, seed in wanted if str(seed) not in results.get(name, {})]
+    for _ in range(len(wanted) - len(missing)):
+        meter.tick(known=True)
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
         doing = {pool.submit(job, name, seed, steps): (name, seed) for name, seed in missing}
         for future in as_completed(doing):

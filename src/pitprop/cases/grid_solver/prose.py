@@ -1,0 +1,39 @@
+"""What the README says of the numbers in words: accuracies of every arm, and what the seed got right and wrong."""
+
+from pitprop.cases._claims import Results
+from pitprop.cases.grid_solver.arms import MODULES
+from pitprop.cases.grid_solver.judges import background_at, effect, end, show, stayed
+
+
+def prose(results: Results) -> str:
+    """The text; every number and every sentence that takes sides is a function of the results."""
+    lines = ["", "| arm | seeds | foreground | background | background everywhere: sometime / at the end | against OLD |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, arm in results["arms"].items():
+        kept, runs = stayed(results, name)
+        ever = int(background_at(results, name)[:, 1:].any(1).sum())
+        cells = (
+            name,
+            str(runs),
+            show(end(results, name)) if runs > 1 else f"{end(results, name)[0]:.3g}",
+            show(end(results, name, "bg_accuracy")) if runs > 1 else f"{end(results, name, 'bg_accuracy')[0]:.3g}",
+            f"{ever} / {kept} of {runs}",
+            effect(results, name) if name in results["effects"] and runs > 1 else "",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    found = results["effects"]
+    for words, verdicts in (
+        ("Guilty by itself", ("worse",)),
+        ("Exonerated by itself", ("no difference within margin", "better")),
+        ("Not settled by these seeds", ("inconclusive",)),
+    ):
+        named = [name.removeprefix("+ ") for name in MODULES if name in found and found[name]["verdict"] in verdicts]
+        lines += ["", f"**{words}:** {', '.join(named) or 'none'}."]
+    copied = results["references"]["the input as it is"]
+    lines += [
+        "",
+        f"The input as it is has {copied['fg_accuracy']:.2f} of the foreground and {copied['bg_accuracy']:.2f} of the "
+        "background right, without any training. Background everywhere has 0 and 1.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,103 @@
+"""`pitprop case grid_solver`: the seed's configurations side by side, with pictures, and, where asked for, the claims."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pitprop.cases._claims import plain, write_up
+from pitprop.cases._result import CaseResult
+from pitprop.cases.grid_solver.arms import configuration
+from pitprop.cases.grid_solver.claims import GRID
+from pitprop.cases.grid_solver.evaluation import pass_at
+from pitprop.cases.grid_solver.measurements import run_claims
+from pitprop.cases.grid_solver.options import Options
+from pitprop.cases.grid_solver.pictures import draw
+from pitprop.cases.grid_solver.recipe import MAX_PAIRS, Knobs, Solving, held_out, prior, tasks
+from pitprop.trials.progress import Meter, OnProgress
+
+RESULTS, LOOKS, NUM_SHOWN = "configurations.json", 8, 4
+CLAIM_SEEDS = 5
+NUM_VOTES = 8
+
+
+def run(folder: Path, options: Options, *, claims: bool = False, progress: OnProgress | None = None) -> CaseResult:
+    """Trains each configuration into `folder`.
+
+    Args:
+        folder: Made where it doesn't exist; files of the same names are replaced.
+        options: See there.
+        claims: Also run all arms and judge every claim from these numbers (`claims.json`, `claims.md`).
+        progress: Told before and after each training.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    named = options.data or os.environ.get("PITPROP_DATA")
+    data = str(Path(named).expanduser().absolute()) if named else ""
+    meter = Meter(progress, options.seeds * len(options.config))
+    results: dict[str, Any] = {name: {} for name in options.config}
+    for name in options.config:
+        for seed in range(options.seeds):
+            meter.enter(f"{name}, seed {seed}")
+            knobs = replace(Knobs(**configuration(name)), data=data, size=options.size)
+            results[name][str(seed)] = train(seed, knobs, options.steps)
+            meter.tick()
+    (folder / RESULTS).write_text(json.dumps(plain(results), indent=1, allow_nan=False) + "\n")
+    pictures = draw(results, prior(data, options.size).tolist(), held_out(data, options.size), folder)
+    rows = [(f"{name}, seed {seed}", _line(one)) for name, found in results.items() for seed, one in found.items()]
+    files = [folder / RESULTS, *pictures]
+    if claims:
+        judged, written = write_up(GRID, run_claims(CLAIM_SEEDS, progress=progress), folder)
+        rows, files = rows + judged, files + written
+    return CaseResult(title="grid_solver: what the solver answers", rows=tuple(rows), files=tuple(files))
+
+
+def train(seed: int, knobs: Knobs, steps: int) -> dict[str, Any]:
+    """One training: evaluations on the way, the colours it says for a few held-out tasks, and voting at the end."""
+    training = Solving(seed, knobs)
+    every, history, said = max(1, steps // LOOKS), [], []
+    batches = training.batches(0)
+    for step in range(steps + 1):
+        if step % every == 0 or step == steps:
+            logits = _logits(training)
+            history.append({"step": step, **training.evaluate(), "marginal": _marginal(training, logits)})
+            said.append(logits[:NUM_SHOWN].argmax(1).tolist())
+        if step < steps:
+            training.step(next(batches))
+    model = (training.model if training.ema is None else training.ema.module).eval()
+    with torch.no_grad():
+        voted = pass_at(
+            lambda batch: model(batch).logits,
+            tasks(knobs.data, knobs.size)[1],
+            size=knobs.size,
+            max_pairs=MAX_PAIRS,
+            num_changes=NUM_VOTES,
+        )
+    return {"history": history, "said": said, "votes": dict(voted)}
+
+
+@torch.no_grad()
+def _logits(training: Solving) -> torch.Tensor:
+    model = training.model if training.ema is None else training.ema.module
+    was, _ = model.training, model.eval()
+    logits = model(held_out(training.knobs.data, training.knobs.size)).logits
+    model.train(was)
+    return logits
+
+
+def _marginal(training: Solving, logits: torch.Tensor) -> list[float]:
+    """Share of each colour among the answers."""
+    targets = held_out(training.knobs.data, training.knobs.size).targets
+    counts = torch.bincount(logits.argmax(1)[targets >= 0], minlength=logits.shape[1])
+    return (counts / counts.sum()).tolist()
+
+
+def _line(result: Mapping[str, Any]) -> str:
+    last, votes = result["history"][-1], result["votes"]
+    return (
+        f"foreground {last['fg_accuracy']:.3f}, background {last['bg_accuracy']:.3f}, excess {last['bg_excess']:+.3f}, "
+        f"exact {last['exact']:.3f}, " + ", ".join(f"{name} {value:.3f}" for name, value in votes.items())
+    )
