@@ -66,6 +66,7 @@ def test_leave_one_out_reaches_the_adapters_and_not_the_encoder_of_the_pairs():
     assert all(p.grad is None for p in solver.context.parameters())
 
 
+@torch.no_grad()
 def test_the_originals_equivariance_loss_is_nothing_and_ours_is_not():
     solver, given = model(use_hyperlora=True), batch()
     tokens = solver(given).tokens

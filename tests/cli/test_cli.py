@@ -242,6 +242,7 @@ CHANGES = (
 )
 OPTIONS = {
     "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",
+    "case grid_solver": "* --claims --config --data --diagnose --json --out --seeds --size --steps",
     "case model_merging": "* --claims --diagnose --json --out --seeds --steps",
     "check": "--allow --fail-on --format --json --knob --seed RECIPE",
     "detect": "--allow --fail-on --format --json --rule RUN",

@@ -6,6 +6,7 @@ This file imports no framework: what a case needs is named by a string until it 
 from dataclasses import dataclass
 
 from pitprop._errors import PitpropError, nearest
+from pitprop.cases.grid_solver.options import Options as GridOptions
 from pitprop.cases.model_merging.options import Options as MergingOptions
 
 
@@ -26,6 +27,13 @@ class Case:
 
 
 CASES: tuple[Case, ...] = (
+    Case(
+        name="grid_solver",
+        title="an ARC solver whose new modules bring background everywhere (seed 2)",
+        recipe="pitprop.cases.grid_solver.recipe:recipe",
+        run="pitprop.cases.grid_solver.run:run",
+        options=GridOptions,
+    ),
     Case(
         name="model_merging",
         title="a transformer that merges two CNNs gives the same CNN whatever goes in (seed 4)",

@@ -11,8 +11,8 @@ Configuration = Literal["old", "new", "option_a", "option_b", "option_c"]
 class Options:
     """Size and data of the case."""
 
-    config: tuple[Configuration, ...] = ("old", "new", "option_a")
-    """The seed's configurations to train, one after another."""
+    config: Configuration | None = None
+    """The seed's configuration to train; by default old, new and option_a."""
     data: Path | None = None
     """Folder of ARC tasks (JSON) in the place of generated ones; by default $PITPROP_DATA, where that is set."""
     size: int = 6

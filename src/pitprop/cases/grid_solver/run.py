@@ -23,6 +23,7 @@ from pitprop.trials.progress import Meter, OnProgress
 RESULTS, LOOKS, NUM_SHOWN = "configurations.json", 8, 4
 CLAIM_SEEDS = 5
 NUM_VOTES = 8
+CONFIGS = ("old", "new", "option_a")
 
 
 def run(folder: Path, options: Options, *, claims: bool = False, progress: OnProgress | None = None) -> CaseResult:
@@ -37,9 +38,10 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
     folder.mkdir(parents=True, exist_ok=True)
     named = options.data or os.environ.get("PITPROP_DATA")
     data = str(Path(named).expanduser().absolute()) if named else ""
-    meter = Meter(progress, options.seeds * len(options.config))
-    results: dict[str, Any] = {name: {} for name in options.config}
-    for name in options.config:
+    configs = CONFIGS if options.config is None else (options.config,)
+    meter = Meter(progress, options.seeds * len(configs))
+    results: dict[str, Any] = {name: {} for name in configs}
+    for name in configs:
         for seed in range(options.seeds):
             meter.enter(f"{name}, seed {seed}")
             knobs = replace(Knobs(**configuration(name)), data=data, size=options.size)

@@ -1,8 +1,8 @@
 """EMA: an average of the weights along the training, in a copy whose buffers are always the model's own.
 
 Source: `torch.optim.swa_utils.AveragedModel` (BSD-3-Clause), used, not copied; d = .9999 as in DiT (arXiv 2212.09748).
-Differences: torch's copy keeps the buffers it was made with, or averages them; here parameters are averaged and buffers
-(batch statistics, stage counters) are taken over at each update, and so is train/eval. As in torch, the first update
+Differences: torch's copy takes the buffers over at each update, or averages them; here they are taken over (batch
+statistics, stage counters), and so is train/eval. As in torch, the first update
 takes the weights as they are. An optional warm-up of the decay, min(d, (1 + n) / (10 + n)) as in TensorFlow's
 ExponentialMovingAverage, keeps the start from weighing for 1 / (1 - d) steps.
 Cost: one copy of the model, one pass over the parameters per update.
@@ -26,8 +26,8 @@ class EMA(AveragedModel):
         model: What is trained. It must not be replaced while this lives.
         decay: Weight of the past, 0 to 1.
         warm_up: Let the decay grow from 0.1 to `decay`.
-        keeps_buffers: As torch does by default: the copy keeps the buffers it was made with. A stage counter then stays
-            where it was, and what is evaluated is another model than the one that is trained.
+        keeps_buffers: As a copy by hand does that averages parameters alone: it keeps the buffers it was made with. A
+            stage counter then stays where it was, and what is evaluated is another model than the one that is trained.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999, *, warm_up: bool = False, keeps_buffers: bool = False):
@@ -42,11 +42,12 @@ class EMA(AveragedModel):
     def update(self) -> None:
         """Takes the model's current parameters into the average, its buffers and its mode as they are."""
         model = self._read()
+        kept = [own.clone() for own in self.module.buffers()] if self._keeps_buffers else model.buffers()
         self.update_parameters(model)
+        for own, there in zip(self.module.buffers(), kept, strict=True):
+            own.copy_(there)
         if self._keeps_buffers:
             return
-        for own, there in zip(self.module.buffers(), model.buffers(), strict=True):
-            own.copy_(there)
         for own, there in zip(self.module.modules(), model.modules(), strict=True):
             own.training = there.training
 
