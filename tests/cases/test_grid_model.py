@@ -110,7 +110,12 @@ def test_a_soft_clamp_keeps_the_middle_and_the_bounds():
 @pytest.mark.parametrize("stage", ["hyperlora", "solver_context", "cross_attention", "hpm"])
 def test_before_its_stage_a_module_is_not_there_and_gets_no_gradient(stage):
     model = built(replace(ALL, **{f"{stage}_start": 2}))
-    prefix = {"hyperlora": "hyperlora.", "solver_context": "solver.attention.", "cross_attention": "injector.", "hpm": "memory."}
+    prefix = {
+        "hyperlora": "hyperlora.",
+        "solver_context": "solver.attention.",
+        "cross_attention": "injector.",
+        "hpm": "memory.",
+    }
     batch, seen = some_batch(), []
     for _ in range(3):
         model.zero_grad()

@@ -42,7 +42,9 @@ def run(training: Solving, steps: int) -> list[Mapping[str, Any]]:
 def test_batches_are_a_function_of_seed_and_cursor():
     training = tiny()
     straight, jumped = list(islice(training.batches(0), 4))[3], next(training.batches(3))
-    assert all(torch.equal(a, b) for one, two in zip(straight, jumped, strict=True) for a, b in zip(one, two, strict=True))
+    assert all(
+        torch.equal(a, b) for one, two in zip(straight, jumped, strict=True) for a, b in zip(one, two, strict=True)
+    )
     assert not torch.equal(straight[0].inputs, next(tiny(1).batches(3))[0].inputs)
 
 

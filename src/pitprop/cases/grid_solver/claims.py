@@ -11,13 +11,12 @@ from pathlib import Path
 
 from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Results, main
 from pitprop.cases.grid_solver import judges
+from pitprop.cases.grid_solver.arms import arms
 from pitprop.cases.grid_solver.measurements import SEEDS, run_claims
 from pitprop.cases.grid_solver.prose import prose
 
 
-def _claim(
-    name: str, statement: str, settled_by: str, before: str, judge: Callable[[Results], Judgement]
-) -> Claim:
+def _claim(name: str, statement: str, settled_by: str, before: str, judge: Callable[[Results], Judgement]) -> Claim:
     return Claim(name=f"S2-{name}", statement=statement, settled_by=settled_by, before=before, judge=judge)
 
 
@@ -44,9 +43,7 @@ CLAIMS: tuple[Claim, ...] = (
         judges.c3,
     ),
     _claim("C4", "FiLM at random barely changes the features", "relative change at initialisation", "HALF", judges.c4),
-    _claim(
-        "C5", "cross-attention is volatile, FiLM is not", "relative change at initialisation", "REFUTED", judges.c5
-    ),
+    _claim("C5", "cross-attention is volatile, FiLM is not", "relative change at initialisation", "REFUTED", judges.c5),
     _claim("C6", "HyperLoRA's random change is noise", "size at initialisation; trial", "HALF", judges.c6),
     _claim(
         "C7",
@@ -69,11 +66,11 @@ CLAIMS: tuple[Claim, ...] = (
         "CONFIRMED",
         judges.c9,
     ),
-    _claim("C10", "bias -0.5 backfires: all foreground, then all background", "trial: bias -0.5", "REFUTED", judges.c10),
-    _claim("C11", "bias 0 is the stable choice", "trial: bias -0.5 and the prior's", "HALF", judges.c11),
     _claim(
-        "C12", "without EMA the training is more sensitive", "losses with and without EMA", "REFUTED", judges.c12
+        "C10", "bias -0.5 backfires: all foreground, then all background", "trial: bias -0.5", "REFUTED", judges.c10
     ),
+    _claim("C11", "bias 0 is the stable choice", "trial: bias -0.5 and the prior's", "HALF", judges.c11),
+    _claim("C12", "without EMA the training is more sensitive", "losses with and without EMA", "REFUTED", judges.c12),
     _claim(
         "C13", "batch size isn't the cause, architecture is", "factorial: batch x three modules", "OPEN", judges.c13
     ),
@@ -85,13 +82,23 @@ CLAIMS: tuple[Claim, ...] = (
         judges.c14,
     ),
     _claim(
-        "C15", "all new modules should be the identity until then", "injector with its parts at zero", "HALF", judges.c15
+        "C15",
+        "all new modules should be the identity until then",
+        "injector with its parts at zero",
+        "HALF",
+        judges.c15,
     ),
     _claim(
-        "C16", "a module whose flag is off isn't touched", "its weights under AdamW, skipped or times 0", "HALF", judges.c16
+        "C16",
+        "a module whose flag is off isn't touched",
+        "its weights under AdamW, skipped or times 0",
+        "HALF",
+        judges.c16,
     ),
     _claim("C17", "option C does not collapse", "trial: option C", "OPEN", judges.c17),
-    _claim("C18", "early background everywhere is abnormal", "all runs, evaluation by evaluation", "REFUTED", judges.c18),
+    _claim(
+        "C18", "early background everywhere is abnormal", "all runs, evaluation by evaluation", "REFUTED", judges.c18
+    ),
     _claim("C19", "stablemax is neutral", "trial: softmax in its place", "HALF", judges.c19),
 )
 
@@ -99,10 +106,11 @@ CLAIMS: tuple[Claim, ...] = (
 def header(results: Results) -> str:
     """What was run."""
     settings = results["provenance"]["settings"]
+    missing = [name for name in arms() if name not in results["arms"]]
     return (
-        f"{settings['steps']} steps, 5 seeds of the arms of C1 and 3 of the others, or as many as are said; means with "
-        f"95 % intervals over the seeds; effects are paired differences of foreground accuracy on held-out tasks "
-        f"against OLD, by the weights as trained, margin {settings['margin']:g}; torch "
+        f"{settings['steps']} steps; seeds as said, 3 where nothing is; not run yet: "
+        f"{', '.join(missing) or 'nothing'}. Means with 95 % intervals over the seeds; effects are paired differences "
+        f"of foreground accuracy on held-out tasks against OLD, by the weights as trained, margin {settings['margin']:g}; torch "
         f"{results['provenance']['torch']}."
     )
 

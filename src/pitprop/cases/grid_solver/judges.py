@@ -263,7 +263,9 @@ def c14(results: Results) -> Judgement:
         return [s[name][-1]["held_out_loss"] - s["stays off"][-1]["held_out_loss"] for s in staging.values()]
 
     hard = interval(np.array(shock("hard")))
-    rows = "; ".join(f"{name}: {show(shock(name))}, after 60 steps {show(late(name))}" for name in ("hard", "ramp", "zero"))
+    rows = "; ".join(
+        f"{name}: {show(shock(name))}, after 60 steps {show(late(name))}" for name in ("hard", "ramp", "zero")
+    )
     word = "HALF" if hard.low > 0 else "OPEN"
     return Judgement(
         word, f"largest rise of the held-out loss over the branch that stays off, {len(staging)} seeds: {rows}"
@@ -307,12 +309,14 @@ def c18(results: Results) -> Judgement:
     left = sum(int((found[:, 1:].any(1) & ~found[:, -1]).sum()) for found in seen.values())
     runs = sum(len(found) for found in seen.values())
     old = seen["OLD"]
-    alarms = sum(alarm == "class-collapse" for found in results["arms"].values() for run in found["alarms"] for alarm in run)
+    alarms = sum(
+        alarm == "class-collapse" for found in results["arms"].values() for run in found["alarms"] for alarm in run
+    )
     longest = max(max(found["longest_at_floor"]) for found in results["arms"].values())
     return Judgement(
         "REFUTED" if old[:, 1:].any(1).all() and not old[:, -1].any() else "HALF" if old[:, 1:].any() else "CONFIRMED",
-        f"{early} of {runs} runs of all arms say background everywhere at some evaluation, {old[:, 1:].any(1).sum()} of "
-        f"{len(old)} of OLD; {left} of the {early} have left it by the end. `class-collapse` was raised in {alarms} of "
+        f"{early} of {runs} runs of all arms say background everywhere at some evaluation, "
+        f"{old[:, 1:].any(1).sum()} of {len(old)} of OLD; {left} of the {early} have left it by the end. `class-collapse` was raised in {alarms} of "
         f"{runs} runs (most steps in a row that it saw: {longest} of the 100 or more that it waits for)",
     )
 
@@ -328,4 +332,6 @@ def _common(results: Results, *names: str) -> list[list[Any]]:
     """Foreground accuracy of several arms at the seeds that all of them have."""
     every = [results["arms"][name]["seeds"] for name in names]
     common = sorted(set.intersection(*map(set, every)))
-    return [[end(results, name)[seeds.index(seed)] for seed in common] for name, seeds in zip(names, every, strict=True)]
+    return [
+        [end(results, name)[seeds.index(seed)] for seed in common] for name, seeds in zip(names, every, strict=True)
+    ]

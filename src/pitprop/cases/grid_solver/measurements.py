@@ -49,7 +49,9 @@ def run_claims(
     return condense(runs, command, seeds=seeds, steps=steps)
 
 
-def condense(runs: Mapping[str, Mapping[str, Any]], command: Sequence[str], *, seeds: int, steps: int) -> dict[str, Any]:
+def condense(
+    runs: Mapping[str, Mapping[str, Any]], command: Sequence[str], *, seeds: int, steps: int
+) -> dict[str, Any]:
     """Curves of each arm by seed, effects against OLD on the seeds that both have, staged branches, and statics."""
     trained = {name: dict(sorted(runs[name].items())) for name in arms() if name in runs}
     return {

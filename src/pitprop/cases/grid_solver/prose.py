@@ -7,9 +7,12 @@ from pitprop.cases.grid_solver.judges import background_at, effect, end, show, s
 
 def prose(results: Results) -> str:
     """The text; every number and every sentence that takes sides is a function of the results."""
-    lines = ["", "| arm | seeds | foreground | background | background everywhere: sometime / at the end | against OLD |"]
+    lines = [
+        "",
+        "| arm | seeds | foreground | background | background everywhere: sometime / at the end | against OLD |",
+    ]
     lines += ["|---|---|---|---|---|---|"]
-    for name, arm in results["arms"].items():
+    for name in results["arms"]:
         kept, runs = stayed(results, name)
         ever = int(background_at(results, name)[:, 1:].any(1).sum())
         cells = (

@@ -1,4 +1,4 @@
-"""`pitprop case grid_solver`: the seed's configurations side by side, with pictures, and, where asked for, the claims."""
+"""`pitprop case grid_solver`: the seed's configurations side by side, with pictures, and every claim if asked for."""
 
 import json
 import os

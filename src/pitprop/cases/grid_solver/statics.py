@@ -1,4 +1,4 @@
-"""What needs no training: the modules at initialisation, checkpointing, weight decay of what is off, and the average."""
+"""What needs no training: modules at initialisation, checkpointing, weight decay of what is off, and the average."""
 
 import warnings
 from collections.abc import Callable, Sequence

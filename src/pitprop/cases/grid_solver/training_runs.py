@@ -35,7 +35,16 @@ STAGINGS: dict[str, dict[str, Any]] = {
     "zero": {"hyperlora_zero_b": True, "attention_zero_out": True},
 }
 STAGING = "staging"
-JUDGING = ("arms.py", "training_runs.py", "measurements.py", "statics.py", "judges.py", "claims.py", "prose.py", "run.py")
+JUDGING = (
+    "arms.py",
+    "training_runs.py",
+    "measurements.py",
+    "statics.py",
+    "judges.py",
+    "claims.py",
+    "prose.py",
+    "run.py",
+)
 """Files on which no run depends."""
 UNTRAINED = ("hyperlora.", "injector.", "solver.attention.", "stages.")
 
