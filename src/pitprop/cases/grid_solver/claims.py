@@ -110,8 +110,8 @@ def header(results: Results) -> str:
     return (
         f"{settings['steps']} steps; seeds as said, 3 where nothing is; not run yet: "
         f"{', '.join(missing) or 'nothing'}. Means with 95 % intervals over the seeds; effects are paired differences "
-        f"of foreground accuracy on held-out tasks against OLD, by the weights as trained, margin {settings['margin']:g}; torch "
-        f"{results['provenance']['torch']}."
+        f"of foreground accuracy on held-out tasks against OLD, by the weights as trained, "
+        f"margin {settings['margin']:g}; torch {results['provenance']['torch']}."
     )
 
 
