@@ -317,7 +317,8 @@ def c18(results: Results) -> Judgement:
         "REFUTED" if old[:, 1:].any(1).all() and not old[:, -1].any() else "HALF" if old[:, 1:].any() else "CONFIRMED",
         f"{early} of {runs} runs of all arms say background everywhere at some evaluation, "
         f"{old[:, 1:].any(1).sum()} of {len(old)} of OLD; {left} of the {early} have left it by the end. "
-        f"`class-collapse` was raised in {alarms} of {runs} runs (most steps in a row that it saw: {longest} of the 100 or more that it waits for)",
+        f"`class-collapse` was raised in {alarms} of {runs} runs "
+        f"(most steps in a row that it saw: {longest} of the 100 or more that it waits for)",
     )
 
 
