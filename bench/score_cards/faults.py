@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from score_cards.models.transformers import HEADS, Attention
 from score_cards.task import Task, digits
 from score_cards.variants import Truth, Variant
 
@@ -262,6 +263,26 @@ def certain(task: Task) -> float:
         return (task.model(x).softmax(-1).amax(-1) == 1).float().mean().item()
 
 
+def largest_logit(task: Task) -> float:
+    """Largest attention logit of a batch; QK-clip (Kimi K2) holds it under 100."""
+    found: list[float] = []
+
+    def see(layer: Any, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
+        x, other = inputs[0], inputs[-1]
+        q, k = (f(s).unflatten(-1, (HEADS, -1)).transpose(1, 2) for f, s in ((layer.query, x), (layer.keys, other)))
+        logits = q @ k.mT / q.shape[-1] ** 0.5
+        if layer.causal:
+            logits = logits.tril()
+        found.append(logits.max().item())
+
+    hooks = [layer.register_forward_hook(see) for layer in layers(task, Attention)]
+    with torch.no_grad():
+        task.loss(*task.batch())
+    for hook in hooks:
+        hook.remove()
+    return max(found)
+
+
 def vertex(task: Task) -> float:
     return task.parts["logits"].softmax(0).max().item()
 
@@ -340,7 +361,7 @@ FAULTS = (
     fault("weight-growth", "cnn", 100, learning_rate(100.0), over(1.0, weight_size)),
     fault("attention-uniformity", "vit", 150, set_in("gain", 1e-3, "Attention"), by_construction),
     fault("attention-concentration", "vit", 150, set_in("gain", 30.0, "Attention"), by_construction),
-    fault("attention-logit-growth", "gpt", 150, learning_rate(10.0), by_construction),
+    fault("attention-logit-growth", "vit", 150, learning_rate(100.0), over(100, largest_logit)),
     fault("attention-sink", "gpt", 150, set_in("sink", 10.0, "Attention"), by_construction),
     fault("attention-head-redundancy", "vit", 150, set_in("tied", True, "Attention"), by_construction),
 )

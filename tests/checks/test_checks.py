@@ -17,6 +17,7 @@ import pitprop.checks
 from pitprop import PitpropError
 from pitprop.checks import CHECKS, CheckEntry, Subject, by_name, check
 from pitprop.checks._forward import preserved
+from pitprop.checks.frozen_in_part import FrozenInPart
 from pitprop.checks.outside_optimizer import OutsideOptimizer
 from pitprop.checks.saturated_at_initialisation import SaturatedAtInitialisation
 from pitprop.rules import INTERNAL
@@ -212,6 +213,36 @@ def test_frozen_in_optimizer_is_a_note_and_frozen_outside_is_nothing():
     assert (finding.severity, finding.site) == ("note", "embed")
     others = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
     assert outside(model, others) == []
+
+
+@pytest.mark.parametrize(
+    ("frozen", "sites"),
+    [
+        ((), []),
+        ((0, 1), []),  # fine-tuning
+        ((0, 1, 2, 3, 4), []),  # all but the last
+        ((0, 1, 2, 3, 4, 5), []),
+        ((3,), ["blocks.3.0", "blocks.3.2"]),
+        ((0, 5), ["blocks.0.0", "blocks.0.2", "blocks.5.0", "blocks.5.2"]),
+    ],
+)
+def test_frozen_in_part(frozen, sites):
+    def block():
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))
+
+    model = nn.ModuleDict({"blocks": nn.ModuleList(block() for _ in range(6)), "head": nn.Linear(4, 2)})
+    model["head"].requires_grad_(False)
+    for number in frozen:
+        model["blocks"][number].requires_grad_(False)
+    findings = FrozenInPart().run(Subject(model=model))
+    assert [(f.severity, f.site) for f in findings] == [("warning", site) for site in sites]
+
+
+def test_one_frozen_tensor_of_a_block_is_named():
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
+    model[2].bias.requires_grad_(False)
+    [finding] = FrozenInPart().run(Subject(model=model))
+    assert finding.message == "2.bias: frozen, where the same of most other blocks is trained."
 
 
 def test_what_is_not_given_is_said():

@@ -1,12 +1,13 @@
 """What the training step does: clipping, accumulation, decay, resolution; and what runs in one mode only."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 from check_models import ReZero, squares, tokens
 from torch import nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from pitprop.checks import Subject
 from pitprop.checks.clipping_without_effect import CHECK as CLIPPING
@@ -21,7 +22,15 @@ def _seeded():
     torch.manual_seed(0)
 
 
-def loop(order, *, bound=1.0, make=torch.optim.Adam, scale=1.0):
+def given_norm(parameters, bound):
+    parameters = list(parameters)
+    clip_grads_with_norm_(parameters, bound, get_total_norm([p.grad for p in parameters if p.grad is not None]))
+
+
+CLIPS = (clip_grad_norm_, clip_grad_value_, given_norm)
+
+
+def loop(order, *, bound=1.0, make=torch.optim.Adam, scale=1.0, clip=clip_grad_norm_):
     """A training whose step does the parts of `order`: backward, clip, step, zero; `1/4` from there on each fourth."""
     model = nn.Linear(4, 1)
     optimizer = make(model.parameters(), lr=1e-2)
@@ -34,7 +43,7 @@ def loop(order, *, bound=1.0, make=torch.optim.Adam, scale=1.0):
             if part == "backward":
                 (scale * model(x).square().mean()).backward()
             elif part == "clip":
-                clip_grad_norm_(model.parameters(), bound)
+                clip(model.parameters(), bound)
             elif part == "step":
                 optimizer.step()
             elif part == "zero":
@@ -48,6 +57,7 @@ def loop(order, *, bound=1.0, make=torch.optim.Adam, scale=1.0):
     return Subject(model=model, batches=batches, optimizers=(optimizer,), step=step)
 
 
+@pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize(
     ("order", "severities"),
     [
@@ -56,16 +66,40 @@ def loop(order, *, bound=1.0, make=torch.optim.Adam, scale=1.0):
         ("backward 1/4 clip step zero", []),  # accumulation
         ("zero clip backward step", ["failure"]),
         ("backward step clip zero", ["failure"]),
-        ("backward step zero clip", ["failure"]),
+        ("backward step zero clip ", ["failure"]),
         ("zero backward zeros clip step", ["failure"]),
     ],
 )
-def test_where_clipping_stands(order, severities):
-    assert [f.severity for f in CLIPPING.run(loop(order, bound=0.1))] == severities
+def test_where_clipping_stands(order, severities, clip):
+    if clip is clip_grad_value_:  # torch itself refuses where no parameter has a gradient
+        order = order.replace("zero ", "zeros ") if order.startswith("backward") else order
+        if order == "zero clip backward step":
+            with pytest.raises(RuntimeError, match="empty"):
+                CLIPPING.run(loop(order, clip=clip))
+            return
+    assert [f.severity for f in CLIPPING.run(loop(order, bound=0.1, clip=clip))] == severities
 
 
-def test_a_bound_out_of_reach_is_a_note():
-    [finding] = CLIPPING.run(loop("zero backward clip step", scale=1e-3))
+def test_torchs_functions_are_put_back_and_clip_within():
+    subject = loop("zero backward clip step", bound=1e-3, clip=clip_grad_value_)
+    CLIPPING.run(subject)
+    for clip in CLIPS:
+        p = nn.Parameter(torch.zeros(2))
+        p.grad = torch.tensor([3.0, 4.0])
+        clip([p], 1.0)
+        expected = [1.0, 1.0] if clip is clip_grad_value_ else [0.6, 0.8]
+        assert p.grad.tolist() == pytest.approx(expected, rel=1e-5)
+    seen = []
+    subject.optimizers[0].register_step_pre_hook(
+        lambda one, *_: seen.append(max(p.grad.abs().max() for g in one.param_groups for p in g["params"]))
+    )
+    CLIPPING.run(dataclasses.replace(subject))  # a new subject: its steps are made anew
+    assert seen and max(seen) <= 1e-3
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_a_bound_out_of_reach_is_a_note(clip):
+    [finding] = CLIPPING.run(loop("zero backward clip step", scale=1e-3, clip=clip))
     assert finding.severity == "note" and finding.evidence["bound"] == 1.0
     assert 0 < finding.evidence["largest_norm"] < 0.1
 
@@ -173,6 +207,36 @@ def test_what_runs_in_one_mode_only():
     assert "is never trained" in findings[1].message
 
 
+class Optional(nn.Module):
+    """A branch that an argument switches on, as seed 1's cross-attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.base, self.branch = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+
+    def forward(self, x, use_branch=False):
+        return self.base(x) + (self.branch(x) if use_branch else 0)
+
+
+def test_what_is_trained_and_not_evaluated():
+    model, x = Optional(), torch.randn(8, 4)
+
+    def findings(evaluate):
+        def loss_fn(m, batch):
+            return m(batch, use_branch=True).square().mean()
+
+        return ACTIVITY.run(Subject(model=model, batches=(x,), loss_fn=loss_fn, evaluate=evaluate))
+
+    [finding] = findings(lambda: {"loss": float(model(x).detach().mean())})
+    assert (finding.site, finding.severity) == ("branch", "warning")
+    assert "is trained in a step, and doesn't run in `evaluate()`" in finding.message
+    assert findings(lambda: {"loss": float(model(x, use_branch=True).detach().mean())}) == []
+    assert findings(lambda: {"loss": 0.0}) == []  # calls nothing: it may evaluate a copy
+    model.branch.requires_grad_(False)  # frozen: not what was trained
+    assert findings(lambda: {"loss": float(model(x).detach().mean())}) == []
+    assert not any(module._forward_hooks for module in model.modules())
+
+
 def test_torchs_encoder_runs_the_same_in_both_modes():
     model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
     assert ACTIVITY.run(Subject(model=model, batches=(torch.randn(4, 5, 8),))) == []
@@ -181,10 +245,12 @@ def test_torchs_encoder_runs_the_same_in_both_modes():
 
 def test_a_copy_with_another_flag():
     model = Flagged("on")
-    for make in (copy.deepcopy, torch.optim.swa_utils.AveragedModel):
+    wrapped = [copy.deepcopy, torch.optim.swa_utils.AveragedModel, lambda one: nn.ModuleList([copy.deepcopy(one), one])]
+    for make in wrapped:
         ema = make(model)
         subject = Subject(model=model, batches=(torch.randn(8, 4),), copies={"ema": ema})
         assert ACTIVITY.run(subject) == []
-        (getattr(ema, "module", ema)).how = "if"
+        inner = next(part for part in ema.modules() if isinstance(part, Flagged) and part is not model)
+        inner.how = "if"
         [finding] = ACTIVITY.run(Subject(model=model, batches=subject.batches, copies={"ema": ema}))
         assert "<model>.how is 'on' in the model and 'if' in its copy `ema`" in finding.message

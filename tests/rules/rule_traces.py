@@ -144,11 +144,6 @@ def _coin(name: str) -> Callable[[Series, np.ndarray], None]:
     return lambda series, rows: series[name].__setitem__(rows, np.where(rows % 2, 0.1, -0.1))
 
 
-def _after_the_first(name: str, factor: float) -> Callable[[Series, np.ndarray], None]:
-    """`_times` from the fourth row on: the first ones say where the run began."""
-    return lambda series, rows: series[name].__setitem__(rows[3:], series[name][rows[3:]] * factor)
-
-
 def _keep(*names: str) -> Callable[[Series, np.ndarray], None]:
     def change(series: Series, rows: np.ndarray) -> None:
         for name in set(series) - set(names):
@@ -163,6 +158,11 @@ def _all(*changes: Callable[[Series, np.ndarray], None]) -> Callable[[Series, np
             one(series, rows)
 
     return change
+
+
+def _late(name: str, factor: float, after: int) -> Callable[[Series, np.ndarray], None]:
+    """`_times` that begins `after` rows later."""
+    return lambda series, rows: series[name].__setitem__(rows[after:], series[name][rows[after:]] * factor)
 
 
 def _decay(name: str, to: float, over: int) -> Callable[[Series, np.ndarray], None]:
@@ -191,15 +191,22 @@ def _thrown(series: Series, rows: np.ndarray) -> None:
     series["whole_gradient_norm"][rows[3:10]] *= 100
 
 
+def _thrown_and_slow(series: Series, rows: np.ndarray) -> None:
+    """The second step throws the loss to ten times; it comes back to just over where it began, and no further."""
+    t = np.arange(len(rows) - 1)
+    series["loss"][rows[1:]] *= 1.5 + 9 * np.exp(-t / 20)
+
+
 FAULTS = (
     Fault("non-finite", "loss", _set("loss", np.nan), within=0, onset_error=0),
     Fault("non-finite", "infinite-loss", _set("loss", np.inf), within=0, onset_error=0),
     Fault("non-finite", "gradient", _all(_keep("gradient_norm"), _set("gradient_norm", np.inf)), within=16),
     Fault("output-duplication", "same-rows", _all(_set("output_uniqueness", 0.02), _set("output_spread", 0.03))),
     Fault("output-duplication", "shrinking", _decay("output_spread", 1e-4, 20)),
-    Fault("output-duplication", "from-start", _all(_times("output_spread", 1e-3)), start=0),
+    Fault("output-duplication", "from-start", _all(_times("output_spread", 1e-3)), start=0, within=240),
     Fault("output-duplication", "no-targets", _all(_keep("output_uniqueness"), _set("output_uniqueness", 0.02))),
-    Fault("loss-plateau-at-floor", "from-start", _set("loss", 2.31), start=0, within=100, onset_error=20),
+    Fault("loss-plateau-at-floor", "from-start", _set("loss", 2.31), start=0, within=240, onset_error=20),
+    Fault("loss-plateau-at-floor", "unlearned", _set("loss", 2.31), within=80, onset_error=15),
     Fault("loss-spike", "jump", _times("loss", 5.0)),
     Fault("loss-spike", "diverges-at-once", _times("loss", 1e3), start=2),
     Fault("loss-spike", "climb", _decay("loss", 20.0, 30), within=100),
@@ -214,9 +221,10 @@ FAULTS = (
     Fault("dormant-units", "later", _set("dead_share", 0.9)),
     Fault("epsilon-starvation", "from-start", _set("starved_share", 1.0), start=0),
     Fault("epsilon-starvation", "later", _set("starved_share", 0.9)),
-    Fault("stale-second-moment", "jump", _times("second_moment_ratio", 5.0)),
-    Fault("learning-rate-too-high", "never-lower", _after_the_first("loss", 6.0), start=0, within=80, onset_error=20),
-    Fault("learning-rate-too-high", "opposed", _set("momentum_alignment", -0.9), within=100),
+    Fault("stale-second-moment", "jump", _all(_times("second_moment_ratio", 5.0), _times("gradient_norm", 20.0))),
+    Fault("learning-rate-too-high", "never-lower", _late("loss", 6.0, 3), start=0, within=80, onset_error=20),
+    Fault("learning-rate-too-high", "thrown", _thrown_and_slow, start=0, within=80, onset_error=20),
+    Fault("learning-rate-too-high", "opposed", _set("momentum_alignment", -0.95), within=120),
     Fault("warm-up-missing", "thrown", _thrown, start=0),
     Fault("stage-switch-shock", "on", _all(_set("num_trained", 16.0), _times("loss", 4.0)), onset_error=1),
     Fault("ema-drift", "behind", _times("ema_loss", 8.0), within=80),
@@ -238,20 +246,23 @@ FAULTS = (
     Fault("branch-domination", "from-start", _times("branch_ratio", 100.0), start=0),
     Fault("attention-uniformity", "from-start", _set("attention_entropy", 1.0), start=0),
     Fault("attention-uniformity", "later", _set("attention_entropy", 1.0)),
-    Fault("attention-concentration", "logits", _times("attention_logit_scale", 10.0)),
-    Fault("attention-concentration", "entropy", _all(_keep("attention_entropy"), _times("attention_entropy", 0.1))),
+    Fault("attention-concentration", "logits", _times("attention_logit_scale", 100.0)),
+    Fault("attention-concentration", "entropy", _all(_keep("attention_entropy"), _times("attention_entropy", 0.05))),
     Fault("attention-sink", "sink", _set("attention_sink", 0.8)),
     Fault("attention-sink", "massive", _all(_keep("activation_peak"), _set("activation_peak", 5e3)), start=0),
-    Fault("attention-logit-growth", "grows", _decay("attention_logit_peak", 20.0, 150), within=150, onset_error=60),
+    Fault("attention-logit-growth", "grows", _decay("attention_logit_peak", 1e3, 60), within=120, onset_error=60),
+    Fault("attention-logit-growth", "after-learning-to-attend", _all(_times("attention_logit_peak", 5.0),
+          _late("attention_logit_peak", 10.0, 50)), within=90, onset_error=60),
     Fault("attention-head-redundancy", "copies", _set("head_redundancy", 0.98)),
     Fault("softmax-saturation", "certain", _set("certain_share", 0.9)),
     Fault("softmax-saturation", "certain-from-start", _set("certain_share", 0.9), start=0),
     Fault("softmax-saturation", "drift", _decay("logit_rounding", 100.0, 40), within=80, onset_error=40),
     Fault("class-collapse", "from-start", _all(_set("class_loss_ratio", 1.01), _set("class_entropy_ratio", 0.0)),
-          start=0, within=100),
-    Fault("class-collapse", "later", _all(_set("class_loss_ratio", 1.3), _set("class_entropy_ratio", 0.1)), start=40,
-          within=100),
+          start=0, within=240, onset_error=20),
+    Fault("class-collapse", "later", _all(_set("class_loss_ratio", 1.3), _set("class_entropy_ratio", 0.1)),
+          within=110),
     Fault("embedding-collapse", "constant", _decay("embedding_spread", 1e-4, 20), onset_error=15),
+    Fault("embedding-collapse", "nearly", _decay("embedding_spread", 0.04, 20), onset_error=15),
     Fault("embedding-collapse", "from-start", _set("embedding_spread", 1e-3), start=0, within=120),
     Fault("dimensional-collapse", "later", _times("embedding_rank", 0.02)),
     Fault("dimensional-collapse", "from-start", _set("embedding_rank", 0.03), start=0, within=120),

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import pytest
 
-from pitprop import RUN, PitpropError, Row
+from pitprop import RUN, Finding, PitpropError, Row
 from pitprop.rules import INTERNAL, RULES, Detector, detect
 from pitprop.rules.output_duplication import OutputDuplication
 from pitprop.rules.saturated_units import SaturatedUnits
@@ -98,6 +98,38 @@ def test_findings_about_us_can_be_allowed_and_other_sites_go_on():
     rows = [Row(step=t, site=s, values={"loss": 1.0}) for t in range(10) for s in ("a", "b")]
     assert [f.site for f in detect(rows, (Broken(),))] == ["a", "b"]
     assert detect(rows, (Broken(),), allow=(INTERNAL,)) == []
+
+
+def test_a_note_does_not_silence_the_failure_that_follows_and_nothing_is_said_twice():
+    said = {3: "note", 5: "warning", 6: "note", 8: "failure", 9: "failure"}
+
+    class Worse(Broken):
+        severity = "failure"
+
+        def update(self, state, row):
+            if row.step not in said:
+                return state, None
+            return state, Finding(
+                rule="broken", severity=said[row.step], site=row.site, onset=0, detected=row.step, message="worse"
+            )
+
+    rows = [Row(step=t, site=RUN, values={"loss": 1.0}) for t in range(12)]
+    assert [(f.severity, f.detected) for f in detect(rows, (Worse(),))] == [("note", 3), ("warning", 5), ("failure", 8)]
+
+
+def test_a_rule_that_raises_after_it_has_spoken_says_so_once():
+    class Late(Broken):
+        severity = "failure"
+
+        def update(self, state, row):
+            if row.step > 1:
+                raise ZeroDivisionError("late")
+            return state, Finding(
+                rule="broken", severity="warning", site=row.site, onset=0, detected=row.step, message="once"
+            )
+
+    rows = [Row(step=t, site=RUN, values={"loss": 1.0}) for t in range(6)]
+    assert [(f.rule, f.detected) for f in detect(rows, (Late(),))] == [("broken", 0), (INTERNAL, 2)]
 
 
 def test_rows_without_what_a_rule_reads_are_not_shown_to_it():

@@ -153,8 +153,8 @@ def embed(repulsion, steps=300):
 
 
 def test_embedding_collapse_is_found():
-    [finding] = embed(repulsion=0.0, steps=450).findings("embedding-collapse")
-    assert finding.severity == "failure"
+    findings = embed(repulsion=0.0, steps=450).findings("embedding-collapse")
+    assert [finding.severity for finding in findings] == ["warning", "failure"]
 
 
 def test_contrastive_embeddings_are_fine():

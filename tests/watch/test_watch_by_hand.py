@@ -108,15 +108,28 @@ def test_steps_to_fit_trains_a_copy_only():
     assert steps == steps_to_fit(model, (x,), learning_rate=1e-2)
 
 
-def test_steps_to_fit_of_dead_units_is_infinite_and_of_a_constant_undefined():
+def test_steps_to_fit_of_dead_units_is_infinite_also_where_outputs_are_constant():
     torch.manual_seed(0)
     dead = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 2))
     x = torch.randn(32, 8)
     nn.init.constant_(dead[0].bias, -100.0)
-    assert steps_to_fit(dead, x, most=20) == math.inf  # two biases vary over the outputs, but reach no sample
-    nn.init.zeros_(dead[2].weight)
+    assert steps_to_fit(dead, x, most=20) == math.inf  # the last bias reaches no sample by itself
     nn.init.zeros_(dead[2].bias)
+    assert steps_to_fit(dead, x, most=20) == math.inf
+    nn.init.constant_(dead[2].bias, math.nan)
     assert math.isnan(steps_to_fit(dead, x))
+
+
+def test_steps_to_fit_asks_what_can_be_moved_not_how_large_the_outputs_are():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 2))
+    x = torch.randn(16, 8)
+    nn.init.zeros_(model[2].weight)
+    asleep = steps_to_fit(model, x)
+    assert 0 < asleep < 500  # a head that begins at zero is plastic
+    nn.init.constant_(model[2].bias, 1e3)  # certain of one class, and as plastic
+    assert steps_to_fit(model, x) == pytest.approx(asleep, rel=0.1)
+    assert steps_to_fit(model, x, size=2.0) > asleep
 
 
 def test_steps_to_fit_refuses_what_it_can_not_fit():
@@ -126,3 +139,5 @@ def test_steps_to_fit_refuses_what_it_can_not_fit():
 
     with pytest.raises(PitpropError, match="`steps_to_fit` got a tuple from the model"):
         steps_to_fit(Pair(1, 1), torch.ones(2, 1))
+    with pytest.raises(PitpropError, match="got the size 0\nNoise of no size is fitted at once"):
+        steps_to_fit(nn.Linear(1, 1), torch.ones(2, 1), size=0)

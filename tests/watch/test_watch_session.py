@@ -12,6 +12,7 @@ from watch_models import Language, batch, loss_of, train
 import pitprop.watch
 from pitprop._errors import PitpropError
 from pitprop.records import Finding
+from pitprop.rules import by_name, detect
 from pitprop.trace import Reader
 
 
@@ -165,6 +166,29 @@ def test_our_own_error_is_reported_once_and_costs_no_training(tmp_path, monkeypa
     assert len(series(tmp_path / "run", "gradient_norm", "head")) == 3
     with Reader(tmp_path / "run") as reader:
         assert any("a bug of ours" in note for note in reader.meta("coverage")["notes"])
+
+
+def test_a_rule_that_raises_costs_no_training_and_is_said_once(tmp_path):
+    class Broken(type(by_name("non-finite"))):
+        name = "broken"
+
+        def update(self, state, row):
+            raise ZeroDivisionError("a bug of ours")
+
+    def losses(folder, rules):
+        torch.manual_seed(0)
+        model = Language()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        with watching(model, optimizer, folder, every=1, rules=rules) as watch:
+            return train(model, optimizer, 4, watch=watch), watch.findings
+
+    quiet, none = losses(tmp_path / "without", ())
+    broken, live = losses(tmp_path / "with", (Broken(),))
+    assert broken == quiet and none == []
+    assert live and {f.rule for f in live} == {"pitprop-internal"} and len({f.site for f in live}) == len(live)
+    assert "rule broken raised ZeroDivisionError: a bug of ours" in live[0].message
+    with Reader(tmp_path / "with") as trace:
+        assert detect(trace.rows(), (Broken(),)) == live  # replayed: the same
 
 
 def test_an_optimizer_that_never_steps_is_said(tmp_path):

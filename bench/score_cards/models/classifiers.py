@@ -48,7 +48,7 @@ def mlp(*, learning_rate: float = 1e-3, steps: int = 300, background: int = 0) -
     def loss(images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Any]]:
         value, told = plain(images, labels)
         if next(count) % 20 == 0:
-            told["steps_to_fit"] = by_hand.steps_to_fit(model, images, most=100)
+            told["steps_to_fit"] = by_hand.steps_to_fit(model, images, most=400)
         return value, told
 
     task.loss = loss

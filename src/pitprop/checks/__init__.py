@@ -21,6 +21,7 @@ CHECKS: tuple[CheckEntry, ...] = (
     CheckEntry("constant-data", "pitprop.checks.constant_data"),
     CheckEntry("dead-zero-chain", "pitprop.checks.dead_zero_chain"),
     CheckEntry("decay-without-gradient", "pitprop.checks.decay_without_gradient"),
+    CheckEntry("frozen-in-part", "pitprop.checks.frozen_in_part"),
     CheckEntry("label-from-shape", "pitprop.checks.label_from_shape"),
     CheckEntry("loss-at-initialisation", "pitprop.checks.loss_at_initialisation"),
     CheckEntry("no-gradient", "pitprop.checks.no_gradient"),

@@ -23,10 +23,10 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Clipped:
-    """`clip_grad_norm_` was called."""
+    """One of torch's three functions that clip gradients was called."""
 
     norm: float
-    """Norm of the gradients it was given; 0 where there were none."""
+    """Norm of the gradients it was given, or their largest entry where entries are clipped; 0 where there were none."""
     bound: float
 
 
@@ -75,10 +75,15 @@ def _recording(subject: Subject, events: list[Event]) -> Iterator[None]:
         if not events or not isinstance(events[-1], Arrived):
             events.append(Arrived())
 
-    def clipped(parameters, max_norm, total_norm, *args, **kwargs):
-        parameters = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+    def by_norm(parameters, max_norm, total_norm, *args, **kwargs):
         events.append(Clipped(float(total_norm), float(max_norm)))
-        return plain_clip(parameters, max_norm, total_norm, *args, **kwargs)
+        return plain_by_norm(parameters, max_norm, total_norm, *args, **kwargs)
+
+    def by_value(parameters, clip_value, *args, **kwargs):
+        parameters = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+        largest = [float(p.grad.abs().max()) for p in parameters if p.grad is not None and p.grad.numel()]
+        events.append(Clipped(max(largest, default=0.0), float(clip_value)))
+        return plain_by_value(parameters, clip_value, *args, **kwargs)
 
     before: dict[torch.Tensor, torch.Tensor] = {}
 
@@ -101,16 +106,23 @@ def _recording(subject: Subject, events: list[Event]) -> Iterator[None]:
                     event.stuck[names[p]] = int((asked & (p.detach() == before[p])).sum())
         before.clear()
 
-    # `clip_grad_norm_` looks this one up when it is called, so imports by name are seen too.
-    plain_clip = clip_grad._clip_grads_with_norm_
+    # Both are closures of torch's own wrapper; what they close over is exchanged, so that imports by name are seen too.
+    # `clip_grad_norm_` calls the first one.
+    norm_cell, value_cell = _cell(clip_grad._clip_grads_with_norm_), _cell(clip_grad.clip_grad_value_)
+    plain_by_norm, plain_by_value = norm_cell.cell_contents, value_cell.cell_contents
     handles = [p.register_post_accumulate_grad_hook(arrived) for p in names if p.requires_grad]
     for optimizer in subject.optimizers:
         handles.append(optimizer.register_step_pre_hook(about_to_step))
         handles.append(optimizer.register_step_post_hook(stepped))
-    clip_grad._clip_grads_with_norm_ = clipped
+    norm_cell.cell_contents, value_cell.cell_contents = by_norm, by_value
     try:
         yield
     finally:
-        clip_grad._clip_grads_with_norm_ = plain_clip
+        norm_cell.cell_contents, value_cell.cell_contents = plain_by_norm, plain_by_value
         for handle in handles:
             handle.remove()
+
+
+def _cell(function: Any) -> Any:
+    [cell] = function.__closure__
+    return cell

@@ -100,13 +100,8 @@ def _gain(b: Branch) -> float:
 
 
 def _told(b: Branch) -> str:
-    gain = _gain(b)
-    if math.isnan(gain):
-        return f"a normalisation behind it leaves {b.dilution:.1%} of the gradient to what comes before"
-    return (
-        f"a normalisation behind it leaves {b.dilution:.1%} of the gradient, the path through the branch makes it "
-        f"{gain:.3g} times as large, in all {b.dilution * gain:.1%}"
-    )
+    left = f"a normalisation behind it leaves {b.dilution:.1%} of the gradient to what comes before"
+    return left if math.isnan(_gain(b)) else f"{left}, {b.dilution * _gain(b):.1%} with the path through the branch"
 
 
 def _evidence(b: Branch) -> dict[str, float]:

@@ -9,13 +9,17 @@ Clipping in the wrong line raises nothing and clips nothing; the run trusts a gu
 every norm is one too: 1.0 against norms of at most 0.5 was "the critical fix" of one project of the survey.
 
 ## Reads
-Eight steps of a recipe, which are undone: calls of `clip_grad_norm_`, when gradients arrive, and when optimizers step.
+Eight steps of a recipe, which are undone: calls of torch's `clip_grad_norm_`, `clip_grads_with_norm_` and
+`clip_grad_value_` (also by way of Lightning or accelerate, which call these), when gradients arrive, and when
+optimizers step.
 
 ## Threshold
 The order of events is exact. Ten times is a convention; the first steps tell little about later spikes, hence a note.
 
 ## When it is wrong
-An infinite bound is a common way to only measure the norm. Clipping of one's own and `clip_grad_value_` aren't seen.
+An infinite bound is a common way to only measure the norm. Clipping by other means is not seen, right or wrong: written
+out by hand, inside an optimizer (LAMB, Adafactor), as a hook of a parameter or an optimizer, adaptive (AGC), by
+DeepSpeed or FSDP's own method. The silence of this check says nothing about these.
 
 ## Remedies
 `backward`, then clip, then `step`. `ClipGradient` tells in a trial whether a bound matters at all.
@@ -84,7 +88,7 @@ class ClippingWithoutEffect:
         norms = [event.norm for event in good if math.isfinite(event.norm)]
         bound = min((event.bound for event in good), default=math.nan)
         if norms and bound > self.far * max(norms):
-            message = f"clipping at {bound:g} never acts: the largest of {len(norms)} norms is {max(norms):.3g}."
+            message = f"clipping at {bound:g} never acts: the largest of {len(norms)} calls met {max(norms):.3g}."
             evidence = {"bound": bound, "largest_norm": max(norms)}
             return [found(self.name, "note", RUN, message, evidence, ("ClipGradient",))]
         return []

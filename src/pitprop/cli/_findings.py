@@ -1,7 +1,7 @@
 """Findings as a person, a program, a code-scanning service or a GitHub workflow reads them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -34,6 +34,7 @@ def show(
     place: Place,
     *,
     grouped: bool = False,
+    notes: Sequence[str] | None = None,
 ) -> None:
     """Print `findings`, the most severe first.
 
@@ -43,29 +44,34 @@ def show(
         document: What the JSON document says beside the findings.
         places: Site -> where it lies in the user's source, as far as known.
         place: Where what was examined lies: for all other sites.
-        grouped: Whether findings that came together (`rules/_group.py`) are one to a reader. Programs get them all.
+        grouped: Whether findings that came together (`rules/_group.py`) are one. JSON has them one by one as well.
+        notes: What could not be seen; None where nobody keeps such notes.
     """
-    if grouped and form in ("text", "github"):
-        findings = [_as_one(one) for one in group(findings)]
-    elif grouped and form == "json":
-        document = {**document, "groups": [one.facts() for one in group(findings)]}
     ordered = sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.onset))
-    pages = {entry.name: entry for kind in ("checks", "rules") for entry in entries(kind)}
-    where = [places.get(finding.site, place) for finding in ordered]
+    groups = group(findings) if grouped else [Group((finding,)) for finding in ordered]
     if form == "json":
-        print_json({**document, "findings": [dataclasses.asdict(finding) for finding in ordered]})
-    elif form == "sarif":
-        print_json(_sarif(ordered, where, pages))
-    elif form == "github":
-        for finding, at in zip(ordered, where, strict=True):
-            print(_annotation(finding, at))
-    else:
-        for finding in ordered:
-            since = f", onset {finding.onset}, detected {finding.detected}" if finding.detected else ""
-            say(f"[bold]{finding.severity}[/bold] {finding.rule} at {escape(finding.site)}{since}")
-            say(f"  {escape(finding.message)}")
-            explain = f"explain: pitprop explain {finding.rule}; " if finding.rule in pages else ""
-            say(f"  [dim]{explain}allow: --allow {finding.rule}[/dim]")
+        kept: dict[str, Any] = {"groups": [one.facts() for one in groups]} if grouped else {}
+        kept |= {} if notes is None else {"notes": list(notes)}
+        print_json({**document, **kept, "findings": [dataclasses.asdict(finding) for finding in ordered]})
+        return
+    pages = {entry.name: entry for kind in ("checks", "rules") for entry in entries(kind)}
+    if form == "sarif":
+        print_json(_sarif(groups, lambda site: places.get(site, place), pages, notes))
+        return
+    for finding in map(_as_one, groups):
+        if form == "github":
+            print(_annotation(finding, places.get(finding.site, place)))
+            continue
+        since = f", onset {finding.onset}, detected {finding.detected}" if finding.detected else ""
+        say(f"[bold]{finding.severity}[/bold] {finding.rule} at {escape(finding.site)}{since}")
+        say(f"  {escape(finding.message)}")
+        explain = f"explain: pitprop explain {finding.rule}; " if finding.rule in pages else ""
+        say(f"  [dim]{explain}allow: --allow {finding.rule}[/dim]")
+    for note in notes or ():
+        if form == "github":
+            print(f"::notice title=pitprop::{_escaped(note)}")
+        else:
+            say(escape(note))
 
 
 def _as_one(one: Group) -> Finding:
@@ -80,9 +86,11 @@ def exit_code(findings: Sequence[Finding], fail_on: Severity) -> int:
     return FOUND if any(SEVERITIES.index(f.severity) >= SEVERITIES.index(fail_on) for f in findings) else 0
 
 
-def _sarif(findings: Sequence[Finding], where: Sequence[Place], pages: Mapping[str, Entry]) -> dict[str, Any]:
-    """A SARIF 2.1.0 log of one run."""
-    names = list(dict.fromkeys(finding.rule for finding in findings))
+def _sarif(
+    groups: Sequence[Group], place_of: Callable[[str], Place], pages: Mapping[str, Entry], notes: Sequence[str] | None
+) -> dict[str, Any]:
+    """A SARIF 2.1.0 log of one run: a result for each group, at its gravest finding, with the other sites related."""
+    names = list(dict.fromkeys(one.rule for one in groups))
     rules = [
         {
             "id": name,
@@ -93,31 +101,42 @@ def _sarif(findings: Sequence[Finding], where: Sequence[Place], pages: Mapping[s
         else {"id": name}
         for name in names
     ]
-    results = [
-        {
+    results = []
+    for one in groups:
+        finding = _as_one(one)
+        others = {other.site: other for other in reversed(one.findings) if other.site != finding.site}
+        related = [
+            _location(other.site, place_of(other.site)) | {"message": {"text": f"onset {other.onset}"}}
+            for other in reversed(others.values())
+        ]
+        result = {
             "ruleId": finding.rule,
             "ruleIndex": names.index(finding.rule),
             "level": SARIF_LEVEL[finding.severity],
             "message": {"text": finding.message},
-            "locations": [
-                {
-                    "physicalLocation": {
-                        "artifactLocation": {"uri": _uri(file)},
-                        **({"region": {"startLine": line}} if line else {}),
-                    },
-                    "logicalLocations": [{"fullyQualifiedName": finding.site, "kind": "module"}],
-                }
-            ],
+            "locations": [_location(finding.site, place_of(finding.site))],
             "partialFingerprints": {"ruleAtSite/v1": f"{finding.rule}@{finding.site}"},
             "properties": {"evidence": dict(finding.evidence), "remedies": list(finding.remedies)},
         }
-        for finding, (file, line) in zip(findings, where, strict=True)
-    ]
+        results.append(result | ({"relatedLocations": related} if related else {}))
     driver = {"name": "pitprop", "version": pitprop.__version__, "rules": rules}
+    told = [{"level": "note", "message": {"text": note}} for note in notes or ()]
+    invocation = {"executionSuccessful": True, "toolExecutionNotifications": told}
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": results}],
+        "runs": [{"tool": {"driver": driver}, "invocations": [invocation], "results": results}],
+    }
+
+
+def _location(site: str, place: Place) -> dict[str, Any]:
+    file, line = place
+    return {
+        "physicalLocation": {
+            "artifactLocation": {"uri": _uri(file)},
+            **({"region": {"startLine": line}} if line else {}),
+        },
+        "logicalLocations": [{"fullyQualifiedName": site, "kind": "module"}],
     }
 
 

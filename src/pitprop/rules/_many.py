@@ -28,7 +28,7 @@ class Selection:
     def __init__(self):
         self.num_sites = 0
         """Sites whose rows the rule has seen."""
-        self._num_found = 0
+        self._found: set[str] = set()
         self._held: dict[str, Finding] = {}
 
     def judge(self, site: str, finding: Finding | None) -> list[Finding]:
@@ -39,14 +39,15 @@ class Selection:
         if math.isnan(_log(finding)):  # not a matter of chance
             return [finding]
         self._held[site] = finding
-        if self._needs(finding) > math.log(self._num_found + len(self._held)):
+        self._found.discard(site)  # found before, it has something graver to say; it counts once
+        if self._needs(finding) > math.log(len(self._found) + len(self._held)):
             return []  # nothing else has changed since the last row
         best = sorted(self._held.values(), key=_log, reverse=True)
-        enough = [k for k, held in enumerate(best, 1) if self._needs(held) <= math.log(self._num_found + k)]
+        enough = [k for k, held in enumerate(best, 1) if self._needs(held) <= math.log(len(self._found) + k)]
         certain = best[: enough[-1]] if enough else []
         for one in certain:
             del self._held[one.site]
-        self._num_found += len(certain)
+            self._found.add(one.site)
         return [dataclasses.replace(one, detected=finding.detected) for one in certain]
 
     def _needs(self, finding: Finding) -> float:

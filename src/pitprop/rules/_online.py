@@ -125,6 +125,11 @@ def since_start(state: Persistence) -> bool:
     return state.count == state.rows > 0
 
 
+def since(state: Persistence) -> str:
+    """Since when the condition has held, in words."""
+    return "since the first row" if since_start(state) else f"since step {state.onset}"
+
+
 class Shift(NamedTuple):
     """A series that leaves its own reference: reference, evidence that it did, and persistence at the failed level."""
 

@@ -11,7 +11,8 @@ class Rule(Protocol):
     """One failure mode as a pure fold. The engine keeps one state per rule and site.
 
     `name` reads after the word "allow" (`allow output-duplication`). `reads` names the indicators it needs; the engine
-    calls `update` only with rows that hold at least one of them, and no more after the first finding at that site.
+    calls `update` only with rows that hold at least one of them, and no more after a finding as grave as `severity` at
+    that site. Findings no graver than one before at that site aren't reported again.
     State is a NamedTuple whose shape never changes, so live detection, replay from disk and a resumed run are the same
     computation. Thresholds are fields; the facts below are class variables.
     """

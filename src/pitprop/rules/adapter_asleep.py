@@ -42,7 +42,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since
 from pitprop.rules._rule import Shelf, at
 
 
@@ -74,7 +74,6 @@ class AdapterAsleep:
         state = persist(state, row.step, ratio == 0 or 0 <= moved < self.walk)
         if not lasting(state, self.patience, self.transient):
             return state, None
-        since = "since the first row" if since_start(state) else f"since step {state.onset}"
         seen = "exactly nothing" if ratio == 0 else f"at {moved:.2g} of what a random walk would have made it"
         return state, Finding(
             rule=self.name,
@@ -82,7 +81,7 @@ class AdapterAsleep:
             site=row.site,
             onset=state.onset,
             detected=row.step,
-            message=f"the adapter is {seen}{at(row.site)} {since}; the model is its frozen base there.",
+            message=f"the adapter is {seen}{at(row.site)} {since(state)}; the model is its frozen base there.",
             evidence={k: row.values[k] for k in self.reads if k in row.values},
             remedies=self.remedies,
         )

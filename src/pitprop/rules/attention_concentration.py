@@ -1,8 +1,8 @@
-"""Attention puts its mass on a few keys.
+"""Attention puts its mass on one key.
 
 ## What it detects
-The largest head's logits spread so far along the keys that a few keys carry all the mass; where the logit scale is not
-measured, the mean entropy has fallen to under half of its warm-up median.
+The largest head's logits spread so far along the keys that nearly all mass is on one key; where the logit scale is not
+measured, the mean entropy has fallen to a tenth of its warm-up median.
 
 ## Why it matters
 It is a cofactor, never a verdict: a one-hot head can be the best in the model. Logits that keep growing are a known
@@ -13,10 +13,12 @@ road to loss spikes, and a saturated softmax passes little gradient to its queri
 at attention sites.
 
 ## Threshold
-* Logit scale over 1 for 20 rows and not before row 40. A constant of the problem: in the random energy model the
-  softmax over n keys condenses at sigma = sqrt(2 ln n); above it a few keys carry mass of order 1.
-* Without logit scale: entropy under half of its warm-up median for 20 rows (a convention), and the e-detector past a
-  run length of 10 000 rows.
+* Logit scale r over 10 for 20 rows and not before row 40. In the random energy model the softmax over n keys begins to
+  condense at r = 1, and two draws then take the same key with the chance 1 - 1/r. Heads that learn to select go past
+  r = 1 by right, so that point is no sign of anything; over 10 the chance is nine tenths, which leaves the softmax
+  hardly a gradient. Nine tenths (an order of magnitude of what is left) is a convention.
+* Without logit scale: entropy under a tenth of its warm-up median for 20 rows (the same convention), and the e-detector
+  past a run length of 10 000 rows.
 
 ## When it is wrong
 As a note it can be beside the point: selective heads are often healthy. The constant is for many keys and Gaussian
@@ -29,14 +31,15 @@ QK normalisation bounds the logits; a smaller step size slows their growth.
 ## Example
 >>> from pitprop.records import Row
 >>> from pitprop.rules import detect
->>> rows = [Row(step=t, site="attn", values={"attention_logit_scale": 0.4 + t / 200}) for t in range(200)]
+>>> rows = [Row(step=t, site="attn", values={"attention_logit_scale": 0.4 + t / 10}) for t in range(200)]
 >>> [(f.severity, f.onset, f.detected) for f in detect(rows, rules=(AttentionConcentration(),))]
-[('note', 121, 140)]
+[('note', 97, 116)]
 
 ## References
 Zhai et al., "Stabilizing transformer training by preventing attention entropy collapse", arXiv 2303.06296. Wortsman et
 al., "Small-scale proxies for large-scale transformer training instabilities", arXiv 2309.14322. Giorlandino and Goldt,
-arXiv 2505.24333 (condensation). Catalogue, modes 1 and 5.
+arXiv 2505.24333 (condensation). Derrida and Toulouse, J. Physique Lett. 46, 1985 (1 - 1/r). Catalogue,
+modes 1 and 5.
 """
 
 import math
@@ -55,7 +58,7 @@ from pitprop.rules._online import (
     new_shift,
     persist,
     shifted,
-    since_start,
+    since,
 )
 from pitprop.rules._rule import Shelf, at
 
@@ -69,7 +72,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionConcentration:
-    """A few keys take all attention; a cofactor."""
+    """One key takes all attention; a cofactor."""
 
     name: ClassVar[str] = "attention-concentration"
     reads: ClassVar[tuple[str, ...]] = ("attention_logit_scale", "attention_entropy")
@@ -79,9 +82,9 @@ class AttentionConcentration:
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 
-    condensed: float = 1.0
-    """Logit scale over which the softmax condenses."""
-    fall: float = 0.5
+    condensed: float = 10.0
+    """Logit scale over which the softmax is all but one-hot."""
+    fall: float = 0.1
     """Share of the warm-up's entropy under which it has fallen; used where no logit scale is measured."""
     patience: int = PATIENCE
     transient: int = TRANSIENT
@@ -98,7 +101,7 @@ class AttentionConcentration:
             if not lasting(state.scale, self.patience, self.transient):
                 return state, None
             onset = state.scale.onset
-            since = "since the first row" if since_start(state.scale) else f"since step {onset}"
+            when = since(state.scale)
             seen = f"the largest head's logits spread {scale:.2g} times as far as it takes to condense"
         else:
             reference = state.entropy.reference.centre
@@ -108,7 +111,7 @@ class AttentionConcentration:
                 return state, None
             onset = state.entropy.evidence.onset
             evidence[LOG_EVIDENCE] = state.entropy.evidence.log_sum
-            since = f"since step {onset}"
+            when = f"since step {onset}"
             seen = f"attention entropy is at {entropy:.2g} ({entropy / -reference:.0%} of the warm-up's)"
         return state, Finding(
             rule=self.name,
@@ -116,7 +119,7 @@ class AttentionConcentration:
             site=row.site,
             onset=onset,
             detected=row.step,
-            message=f"{seen}{at(row.site)} {since}; a few keys carry the mass, which may be what the head is for.",
+            message=f"{seen}{at(row.site)} {when}; nearly all mass is on one key, which may be what the head is for.",
             evidence=evidence,
             remedies=self.remedies,
         )

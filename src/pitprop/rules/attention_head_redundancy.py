@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since
 from pitprop.rules._rule import Shelf, at
 
 
@@ -69,14 +69,13 @@ class AttentionHeadRedundancy:
         state = persist(state, row.step, cosine > self.alike)
         if not lasting(state, self.patience, self.transient):
             return state, None
-        since = "since the first row" if since_start(state) else f"since step {state.onset}"
         return state, Finding(
             rule=self.name,
             severity=self.severity,
             site=row.site,
             onset=state.onset,
             detected=row.step,
-            message=f"the heads' patterns have a mean cosine of {cosine:.3f}{at(row.site)} {since}; "
+            message=f"the heads' patterns have a mean cosine of {cosine:.3f}{at(row.site)} {since(state)}; "
             "they do one head's work, which may be all there is.",
             evidence={"head_redundancy": cosine},
             remedies=self.remedies,

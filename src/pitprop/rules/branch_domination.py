@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since
 from pitprop.rules._rule import Shelf, at
 
 
@@ -72,7 +72,6 @@ class BranchDomination:
         state = persist(state, row.step, ratio > self.ratio)
         if not lasting(state, self.patience, self.transient):
             return state, None
-        since = "since the first row" if since_start(state) else f"since step {state.onset}"
         kept = 1 / math.hypot(1, ratio)
         return state, Finding(
             rule=self.name,
@@ -80,7 +79,7 @@ class BranchDomination:
             site=row.site,
             onset=state.onset,
             detected=row.step,
-            message=f"the branch is {ratio:.3g} times as long as its stream{at(row.site)} {since}; "
+            message=f"the branch is {ratio:.3g} times as long as its stream{at(row.site)} {since(state)}; "
             f"a normalised head sends about {kept:.1%} of the gradient past it.",
             evidence={"branch_ratio": ratio, "predicted_gradient_share": kept},
             remedies=self.remedies,

@@ -42,7 +42,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, Persistence, lasting, persist, since
 from pitprop.rules._rule import Shelf, at
 
 
@@ -73,15 +73,14 @@ class CodebookCollapse:
         state = persist(state, row.step, usage < self.few)
         if not lasting(state, self.patience, self.transient):
             return state, None
-        since = "since the first row" if since_start(state) else f"since step {state.onset}"
         return state, Finding(
             rule=self.name,
             severity=self.severity,
             site=row.site,
             onset=state.onset,
             detected=row.step,
-            message=f"a batch shows {usage:.1%} of the codes that a balanced codebook would{at(row.site)} {since}; "
-            "codes that are never chosen get no gradient.",
+            message=f"a batch shows {usage:.1%} of the codes that a balanced codebook would{at(row.site)} "
+            f"{since(state)}; codes that are never chosen get no gradient.",
             evidence={"code_usage": usage},
             remedies=self.remedies,
         )

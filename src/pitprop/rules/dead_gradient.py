@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since
 from pitprop.rules._rule import Shelf, at
 
 
@@ -73,15 +73,14 @@ class DeadGradient:
         state = persist(state, row.step, share > 0)
         if not lasting(state, self.patience, self.transient):
             return state, None
-        since = "since the first row" if since_start(state) else f"since step {state.onset}"
         return state, Finding(
             rule=self.name,
             severity=self.severity,
             site=row.site,
             onset=state.onset,
             detected=row.step,
-            message=f"the gradient of {share:.0%} of the weights is exactly zero{at(row.site)} {since}, while other "
-            "modules have gradient; no step moves them.",
+            message=f"the gradient of {share:.0%} of the weights is exactly zero{at(row.site)} {since(state)}, while "
+            "other modules have gradient; no step moves them.",
             evidence={"zero_gradient_share": share},
             remedies=self.remedies,
         )

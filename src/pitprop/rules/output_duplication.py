@@ -19,11 +19,18 @@ constant is often a good answer, and its attention can look healthy, because ent
 * Or fewer than half of the rows distinct while the spread is under 0.1. Both numbers are conventions (a majority, an
   order of magnitude). Uniqueness alone is no verdict: a converged classifier has few answers and is right.
 * Without targets nothing says how different the outputs should be: the finding is then a warning, not a failure.
-* 20 rows of patience and 20 of transient are conventions: networks learn the mean before anything else.
+* Lost: after outputs that differed for 20 rows (the first 20 not counted), 20 rows of one answer are a failure. Both
+  are conventions.
+* Never better: networks learn the mean before anything else, and deep ones begin with outputs that hardly differ. So
+  one answer since the start is a failure from row 240 on, the longest that such a start took in experiments
+  (science.md, b), and no sooner than after 20 rows. By its level a good start can't be told from a collapse.
+* Constant: outputs that are equal but for rounding (spread under 1e-6) for 20 rows, not before row 40, are no start: a
+  zero-initialised path wakes up within a few steps.
 
 ## When it is wrong
-Targets that can't be predicted from the input make the constant the right answer; the rule still says so. A plateau at
-the constant that lasts more than 40 rows before the network leaves it is reported. Outputs that are compared within a
+Targets that can't be predicted from the input make the constant the right answer; the rule still says so. A start at
+the constant of more than 240 rows is reported before it is left, and one that hardly depends on its input from the
+first step, but is not constant, not before row 240. Outputs that are compared within a
 batch of repeated inputs are duplicates by right. Without targets, a task with few answers or outputs
 with a large common offset are false alarms.
 
@@ -46,11 +53,19 @@ Catalogue of failure modes, mode 16 (output duplication); measured in the case `
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, Persistence, lasting, persist, since
+from pitprop.rules._plateau import Plateau, dwell, stuck
 from pitprop.rules._rule import Shelf, at
+
+
+class State(NamedTuple):
+    """Outputs that are alike, and outputs that are equal."""
+
+    alike: Plateau = Plateau()
+    equal: Persistence = Persistence()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +80,8 @@ class OutputDuplication:
     scale_free: ClassVar[bool] = True
     alarms_on_nan: ClassVar[bool] = False
 
+    rounding: float = 1e-6
+    """Spread under which outputs are equal: ten times the rounding of float32."""
     no_spread: float = 0.01
     """Spread under which the outputs are one answer, whatever their uniqueness."""
     little_spread: float = 0.1
@@ -72,31 +89,35 @@ class OutputDuplication:
     majority: float = 0.5
     """Share of distinct rows under which most rows are copies."""
     patience: int = PATIENCE
-    transient: int = TRANSIENT
+    """Rows of one answer after better ones."""
 
-    def init(self) -> Persistence:
-        return Persistence()
+    def init(self) -> State:
+        return State()
 
-    def update(self, state: Persistence, row: Row) -> tuple[Persistence, Finding | None]:
+    def update(self, state: State, row: Row) -> tuple[State, Finding | None]:
         spread = row.values.get("output_spread", math.nan)
         unique = row.values.get("output_uniqueness", math.nan)
         if math.isnan(spread) and math.isnan(unique):
             return state, None
         # A comparison with NaN is false: an unknown spread neither convicts nor explains copies away.
         copies = unique < self.majority and not spread >= self.little_spread
-        state = persist(state, row.step, spread < self.no_spread or copies)
-        if not lasting(state, self.patience, self.transient):
+        alike = spread < self.no_spread or copies
+        state = State(
+            dwell(state.alike, row.step, alike, better=not alike),
+            persist(state.equal, row.step, spread < self.rounding),
+        )
+        if not stuck(state.alike, self.patience) and not lasting(state.equal, self.patience):
             return state, None
         seen = [f"outputs differ by {spread:.2g} of what the targets do"] if not math.isnan(spread) else []
         seen += [f"{unique:.0%} of the rows are distinct"] if not math.isnan(unique) else []
-        since = "since the first row" if since_start(state) else f"since step {state.onset}"
         return state, Finding(
             rule=self.name,
             severity="warning" if math.isnan(spread) else self.severity,
             site=row.site,
-            onset=state.onset,
+            onset=state.alike.inside.onset,
             detected=row.step,
-            message=f"{' and '.join(seen)}{at(row.site)} {since}; the network answers every input alike.",
+            message=f"{' and '.join(seen)}{at(row.site)} {since(state.alike.inside)}; the network answers every "
+            "input alike.",
             evidence={k: row.values[k] for k in self.reads if k in row.values},
             remedies=self.remedies,
         )

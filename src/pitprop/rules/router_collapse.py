@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since
 from pitprop.rules._rule import Shelf, at
 
 
@@ -78,7 +78,6 @@ class RouterCollapse:
         state = persist(state, row.step, entropy < self.balance and excess > self.chance)
         if not lasting(state, self.patience, self.transient):
             return state, None
-        since = "since the first row" if since_start(state) else f"since step {state.onset}"
         return state, Finding(
             rule=self.name,
             severity=self.severity,
@@ -86,7 +85,7 @@ class RouterCollapse:
             onset=state.onset,
             detected=row.step,
             message=f"the experts' load has {entropy:.0%} of the entropy of a balanced one, {excess:.0f} times beyond "
-            f"chance{at(row.site)} {since}; experts without tokens do not learn.",
+            f"chance{at(row.site)} {since(state)}; experts without tokens do not learn.",
             evidence={k: row.values[k] for k in self.reads if k in row.values},
             remedies=self.remedies,
         )

@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, Persistence, lasting, persist, since
 from pitprop.rules._rule import Shelf, at
 
 
@@ -78,7 +78,6 @@ class TeacherCollapse:
         how = "are the same for every input"
         if not math.isnan(undecided):
             how += ": uniform" if undecided > 0.5 else ": one prototype"
-        since = "since the first row" if since_start(state) else f"since step {state.onset}"
         return state, Finding(
             rule=self.name,
             severity=self.severity,
@@ -86,7 +85,7 @@ class TeacherCollapse:
             onset=state.onset,
             detected=row.step,
             message=f"the teacher's targets {how} ({information:.2%} of the possible information){at(row.site)} "
-            f"{since}; the student learns a constant.",
+            f"{since(state)}; the student learns a constant.",
             evidence={k: row.values[k] for k in self.reads if k in row.values},
             remedies=self.remedies,
         )

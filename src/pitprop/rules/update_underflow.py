@@ -42,7 +42,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since
 from pitprop.rules._rule import Shelf, at
 
 
@@ -77,7 +77,6 @@ class UpdateUnderflow:
         state = persist(state, row.step, share > self.majority or 0 < scale < self.smallest_scale)
         if not lasting(state, self.patience, self.transient):
             return state, None
-        since = "since the first row" if since_start(state) else f"since step {state.onset}"
         seen = f"the step leaves {share:.0%} of the weights exactly as they were"
         if not share > self.majority:
             seen = f"the loss is scaled by {scale:.2g}, down where it should be up"
@@ -87,7 +86,7 @@ class UpdateUnderflow:
             site=row.site,
             onset=state.onset,
             detected=row.step,
-            message=f"{seen}{at(row.site)} {since}; rounding swallows what should be learned.",
+            message=f"{seen}{at(row.site)} {since(state)}; rounding swallows what should be learned.",
             evidence={k: row.values[k] for k in self.reads if k in row.values},
             remedies=self.remedies,
         )

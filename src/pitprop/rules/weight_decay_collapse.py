@@ -40,7 +40,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pitprop.records import Finding, Row, Severity
-from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since_start
+from pitprop.rules._online import PATIENCE, TRANSIENT, Persistence, lasting, persist, since
 from pitprop.rules._rule import Shelf, at
 
 
@@ -71,14 +71,13 @@ class WeightDecayCollapse:
         state = persist(state, row.step, cosine > math.sqrt(1 - self.rest**2))
         if not lasting(state, self.patience, self.transient):
             return state, None
-        since = "since the first row" if since_start(state) else f"since step {state.onset}"
         return state, Finding(
             rule=self.name,
             severity=self.severity,
             site=row.site,
             onset=state.onset,
             detected=row.step,
-            message=f"the update only shrinks the weights (cosine {cosine:.4f}){at(row.site)} {since}; "
+            message=f"the update only shrinks the weights (cosine {cosine:.4f}){at(row.site)} {since(state)}; "
             "no gradient acts on them, and decay takes them to nothing.",
             evidence={k: row.values[k] for k in self.reads if k in row.values},
             remedies=self.remedies,

@@ -78,26 +78,33 @@ def loss_conflict(first: Tensor, second: Tensor, model: nn.Module | Iterable[nn.
 
 
 def steps_to_fit(
-    model: nn.Module, inputs: Any, *, learning_rate: float = 1e-3, most: int = 500, seed: int = 0
+    model: nn.Module, inputs: Any, *, size: float = 1.0, learning_rate: float = 1e-3, most: int = 500, seed: int = 0
 ) -> float:
-    """Steps that a copy of the model needs to explain half of the variance of fresh random targets.
+    """Steps that a copy of the model needs to explain half of the variance of fresh noise added to its outputs.
 
-    The targets are noise around the model's own mean output, as large as its outputs vary, so that the unit of the
-    outputs has no effect. Costs one forward and backward pass per step: ask rarely.
+    Fresh noise around the outputs as they are, of a size that stays: targets that forget the outputs or grow with them
+    would measure how certain a network has become. Costs one forward and backward pass per step: ask rarely.
 
     Args:
         model: Copied, never trained; it should be in the mode in which it is trained.
         inputs: A batch: the argument of the model, or a tuple of its arguments.
+        size: Standard deviation of the noise, in the unit of the outputs; 1 suits logits and normalised targets.
         learning_rate: Of the copy's Adam.
         most: Steps after which it is given up.
-        seed: Of the targets.
+        seed: Of the noise.
 
     Returns:
-        Number of steps; infinite where it was given up, NaN where all outputs are the same.
+        Number of steps; infinite where it was given up, NaN where the outputs are not finite.
 
     Raises:
-        PitpropError: The model does not return one floating tensor.
+        PitpropError: The model does not return one floating tensor, or `size` is not positive.
     """
+    if not (math.isfinite(size) and size > 0):
+        raise PitpropError(
+            f"`steps_to_fit` got the size {size}",
+            means="Noise of no size is fitted at once.",
+            do="Pass the size of a change that matters in the outputs, such as the targets' standard deviation.",
+        )
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     with untouched(model), torch.enable_grad():
         learner = copy.deepcopy(model)
@@ -109,15 +116,14 @@ def steps_to_fit(
                 if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
                     raise PitpropError(
                         f"`steps_to_fit` got a {type(outputs).__name__} from the model",
-                        means="A copy is fitted to random targets of the outputs' shape.",
+                        means="A copy is fitted to noise of the outputs' shape.",
                         do="Pass a module that returns one tensor (wrap the model).",
                     )
-                spread, mean = outputs.detach().float().std(), outputs.detach().float().mean()
-                if not spread > 0:
-                    return math.nan
                 noise = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(seed))
-                targets = mean + spread * noise.to(outputs.device)
-            loss = (outputs.float() - targets).square().mean() / spread**2
+                targets = outputs.detach().float() + size * noise.to(outputs.device)
+            loss = (outputs.float() - targets).square().mean() / size**2
+            if step == 0 and not loss.isfinite():
+                return math.nan
             if loss.item() <= 0.5:
                 return float(step)
             optimizer.zero_grad()
