@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from pitprop._errors import PitpropError
 from pitprop.cases.grid_solver.arms import FIRST, arms, configuration
@@ -17,7 +16,6 @@ from pitprop.checks.branch_dilution import BranchDilution
 from pitprop.records import RUN, Row
 from pitprop.rules import detect
 from pitprop.rules.adapter_runaway import AdapterRunaway
-from pitprop.rules.stage_switch_shock import StageSwitchShock
 from pitprop.trials.proof import prove_exact
 
 TINY: Mapping[str, Any] = {
@@ -62,7 +60,13 @@ def test_micro_batches_add_up_to_the_mean():
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize("knobs", [TINY, {**NEW, "hyperlora_start": 2, "hpm_capacity": 8}], ids=["OLD", "NEW, staged"])
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        pytest.param(TINY, id="OLD", marks=pytest.mark.slow),
+        pytest.param({**NEW, "hyperlora_start": 2, "hpm_capacity": 8}, id="NEW, staged"),
+    ],
+)
 def test_a_fork_is_exact(knobs):
     """Stages, memory, average and dropout: two steps, a fork in a new process, and two more."""
     assert prove_exact(REFERENCE, knobs=knobs, steps=2).leaves > 100
@@ -142,17 +146,13 @@ def test_a_change_that_outweighs_what_it_adapts_is_told_and_a_clamped_one_is_not
         assert [f.rule for f in detect(rows, rules=(AdapterRunaway(),))] == told
 
 
-def test_a_hard_switch_is_told():
-    """Of HyperLoRA at its initial size, in a short run: what gets a gradient changes, and the loss jumps."""
-    rows = []
-    training = tiny(hidden_dim=32, use_hyperlora=True, hyperlora_start=60, use_ema=False, batch_size=16)
-    for step, out in enumerate(run(training, 75)):
-        trained = sum(
-            any(p.grad is not None for p in module.parameters(recurse=False)) for module in training.model.modules()
-        )
-        rows.append(Row(step=step, site=RUN, values={"loss": float(out["loss"]), "num_trained": trained}))
-    (found,) = detect(rows, rules=(StageSwitchShock(),))
-    assert found.onset == 60 and found.evidence["num_trained"] > found.evidence["num_trained_before"]
+def test_a_switch_changes_what_is_trained_at_its_step():
+    training, counts = tiny(use_hyperlora=True, hyperlora_start=2), []
+    for _ in range(4):
+        run(training, 1)
+        counts.append(sum(p.grad is not None for p in training.model.parameters()))
+    assert training.model.hyperlora is not None
+    assert counts == [counts[0]] * 2 + [counts[0] + len(list(training.model.hyperlora.parameters()))] * 2
 
 
 def test_the_configurations_are_the_seeds_and_old_is_the_default():
@@ -175,9 +175,9 @@ def test_a_folder_without_tasks_is_explained(tmp_path):
 
 
 def test_every_parameter_is_trained():
-    training = tiny(use_hyperlora=True, use_hpm=True, use_solver_context=True)
+    """With a second clue and a second solver step: what is handed from one to the next has no part in a single one."""
+    training = tiny(use_hyperlora=True, use_hpm=True, use_solver_context=True, max_clues=2, num_solver_steps=2)
     before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
     run(training, 2)
     still = [name for name, p in training.model.named_parameters() if torch.equal(p, before[name])]
-    assert still == [], still
-    assert isinstance(training.model, nn.Module)
+    assert still == []

@@ -42,3 +42,5 @@ def arms() -> Mapping[str, dict[str, Any]]:
 MODULES = ("+ HyperLoRA", "+ SolverCrossAttention", "+ CrossAttentionInjector", "+ HPM")
 FIRST = ("OLD", *MODULES, "+ all three")
 """What runs on all seeds; the others on the first three."""
+NEXT = ("bias -0.5", "bias prior", "half batch", "half batch, all three", "option C", "softmax")
+"""What a claim is judged on, after those; the rest adds to the picture."""

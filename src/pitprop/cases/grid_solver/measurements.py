@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pitprop.cases._claims import provenance
-from pitprop.cases.grid_solver.arms import FIRST, arms
+from pitprop.cases.grid_solver.arms import FIRST, NEXT, arms
 from pitprop.cases.grid_solver.recipe import known, recipe
 from pitprop.cases.grid_solver.statics import statics
 from pitprop.cases.grid_solver.training_runs import STAGING, run_all, run_kept
@@ -24,12 +24,13 @@ METRICS = ("fg_accuracy", "bg_accuracy", "bg_excess", "held_out_loss", "exact", 
 def wanted(seeds: int = SEEDS) -> list[tuple[str, int]]:
     """Arm and seed of every run, what matters most first."""
     few = range(min(FEWER, seeds))
-    rest = [name for name in arms() if name not in FIRST]
+    rest = [name for name in arms() if name not in (*FIRST, *NEXT)]
     return [
         *((name, seed) for seed in few for name in FIRST),
         *((STAGING, seed) for seed in few),
-        *((name, seed) for name in rest for seed in few),
+        *((name, seed) for seed in few for name in NEXT),
         *((name, seed) for seed in range(FEWER, seeds) for name in FIRST),
+        *((name, seed) for seed in few for name in rest),
     ]
 
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -13,21 +15,19 @@ import torch
 from pitprop.cases._cache import folder
 from pitprop.cases._claims import plain
 from pitprop.cases.grid_solver.arms import THREE, arms
+from pitprop.cases.grid_solver.canvas import Batch
 from pitprop.cases.grid_solver.evaluation import accuracies
 from pitprop.cases.grid_solver.losses import task_loss
 from pitprop.cases.grid_solver.recipe import Knobs, Solving, held_out
 from pitprop.indicators import class_entropy_ratio, class_loss_ratio
-from pitprop.records import RUN, Row
-from pitprop.rules import detect
-from pitprop.rules.adapter_runaway import AdapterRunaway
-from pitprop.rules.class_collapse import ClassCollapse
+from pitprop.remedies.torch.stablemax_cross_entropy import log_stablemax
 from pitprop.trials.progress import Meter, OnProgress
 
 EVERY = 20
 """Steps between evaluations."""
 WORKERS = 2
-SWITCH, AFTER = 150, (0, 1, 5, 10, 20, 30, 60)
-"""Step at which the stages come on (epoch 5), and when after it the loss is looked at."""
+SWITCH, AFTER, SEEN_BEFORE = 150, (0, 1, 5, 10, 20, 30, 60), 30
+"""Step at which the stages come on (epoch 5), when after it the loss is looked at, and steps kept from before it."""
 STAGINGS: dict[str, dict[str, Any]] = {
     "stays off": {"hyperlora_start": 10**6, "solver_context_start": 10**6, "cross_attention_start": 10**6},
     "hard": {},
@@ -53,11 +53,11 @@ def run_arm(knobs: dict[str, Any], seed: int, steps: int) -> dict[str, Any]:
     """Trains once.
 
     Returns:
-        `history` of evaluations, what the trained weights without average give at the end (`raw`), the rules' alarms,
-        and the changes' largest gain before the first step and after the last (`adapter_ratio`).
+        `history` of evaluations, what the trained weights without average give at the end (`raw`), and what the rules
+        read, step by step (`rows`).
     """
     training = Solving(seed, Knobs(**knobs))
-    history, rows, ratios = [], [], []
+    history, rows = [], defaultdict(list)
     batches = training.batches(0)
     for step in range(steps + 1):
         if step % EVERY == 0 or step == steps:
@@ -66,23 +66,14 @@ def run_arm(knobs: dict[str, Any], seed: int, steps: int) -> dict[str, Any]:
             break
         told = training.step(next(batches))
         cells = told["logits"].movedim(1, -1).flatten(0, 2)
-        values = {
-            "loss": float(told["loss"]),
-            "class_loss_ratio": float(class_loss_ratio(cells, told["labels"].flatten())),
-            "class_entropy_ratio": float(class_entropy_ratio(cells, told["labels"].flatten())),
-        }
+        if training.knobs.loss_mode == "stablemax":
+            cells = log_stablemax(cells)  # the rules' indicators expect a softmax
+        rows["loss"].append(float(told["loss"]))
+        rows["class_loss_ratio"].append(float(class_loss_ratio(cells, told["labels"].flatten())))
+        rows["class_entropy_ratio"].append(float(class_entropy_ratio(cells, told["labels"].flatten())))
         if "adapter_ratio" in told:
-            values["adapter_ratio"] = told["adapter_ratio"]
-            ratios.append(told["adapter_ratio"])
-        rows.append(Row(step=step, site=RUN, values=values))
-    found = detect(rows, rules=(ClassCollapse(), AdapterRunaway()))
-    return {
-        "history": history,
-        "raw": raw(training),
-        "alarms": [f.rule for f in found],
-        "longest_at_floor": longest_at_floor(rows),
-        "adapter_ratio": [ratios[0], ratios[-1]] if ratios else None,
-    }
+            rows["adapter_ratio"].append(told["adapter_ratio"])
+    return {"history": history, "raw": raw(training), "rows": rows}
 
 
 @torch.no_grad()
@@ -95,24 +86,16 @@ def raw(training: Solving) -> dict[str, float]:
     return {**accuracies(logits, batch.targets), "held_out_loss": float(task_loss(logits, batch.targets))}
 
 
-def longest_at_floor(rows: Sequence[Row]) -> int:
-    """Most steps in a row at which the rule `class-collapse` saw what it waits for."""
-    rule, longest, now = ClassCollapse(), 0, 0
-    for row in rows:
-        there = row.values["class_entropy_ratio"] < rule.few and row.values["class_loss_ratio"] > rule.floor
-        now = now + 1 if there else 0
-        longest = max(longest, now)
-    return longest
-
-
 def run_staging(seed: int, switch: int = SWITCH, after: Sequence[int] = AFTER) -> dict[str, Any]:
-    """One trunk with the three modules off, and from step `switch` on one branch per way of switching them on."""
+    """One trunk with the three modules off, and from step `switch` on one branch per way of switching them on.
+
+    Returns:
+        For each, `looks` at the held-out loss, and the `rows` of the last steps before and all after.
+    """
     starts = {f"{name}_start": switch for name in ("hyperlora", "solver_context", "cross_attention")}
     base = THREE | starts | {"use_ema": False}
     trunk = Solving(seed, Knobs(**base))
-    batches = trunk.batches(0)
-    for _ in range(switch):
-        trunk.step(next(batches))
+    before = [_trained(trunk, batch) for batch in islice(trunk.batches(0), switch)][-SEEN_BEFORE:]
     found = {}
     for name, changes in STAGINGS.items():
         branch = Solving(seed, Knobs(**base | changes))
@@ -122,14 +105,20 @@ def run_staging(seed: int, switch: int = SWITCH, after: Sequence[int] = AFTER) -
             stage.step.fill_(switch)  # type: ignore[union-attr, operator]
         branch.optimizer.load_state_dict(trunk.optimizer.state_dict())
         torch.manual_seed(seed + switch)
-        batches, looks = branch.batches(switch), []
-        for step in range(max(after) + 1):
+        looks, rows = [{"after": 0, **raw(branch)}], list(before)
+        for step, batch in enumerate(islice(branch.batches(switch), max(after)), 1):
+            rows.append(_trained(branch, batch))
             if step in after:
                 looks.append({"after": step, **raw(branch)})
-            if step < max(after):
-                branch.step(next(batches))
-        found[name] = looks
+        found[name] = {"looks": looks, "rows": {key: [row[key] for row in rows] for key in rows[0]}}
     return found
+
+
+def _trained(training: Solving, batch: list[Batch]) -> dict[str, float]:
+    """One step, and what `stage-switch-shock` reads of it."""
+    loss = float(training.step(batch)["loss"])
+    own = (list(module.parameters(recurse=False)) for module in training.model.modules())
+    return {"loss": loss, "num_trained": sum(any(p.grad is not None for p in some) for some in own)}
 
 
 def job(name: str, seed: int, steps: int) -> dict[str, Any]:

@@ -34,9 +34,17 @@ def stablemax_cross_entropy(
         reduction: "mean" over what counts (NaN where nothing does), "sum", or "none" (`[*batch]`, 0 where ignored).
         dtype: Type to compute in; the result has the logits' type.
     """
+    log_p = log_stablemax(logits, dtype=dtype)
+    losses = F.nll_loss(log_p.flatten(0, -2), target.flatten(), ignore_index=ignore_index, reduction=reduction)
+    return (losses.view(target.shape) if reduction == "none" else losses).to(logits.dtype)
+
+
+def log_stablemax(logits: Tensor, *, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Log-probabilities of a network that is trained so, `[*batch, class]` of `dtype`.
+
+    What expects logits of a softmax (`class_loss_ratio`) must be given these: their softmax is the stablemax.
+    """
     x = logits.to(dtype)
     # The branch that isn't taken must not divide by zero: its gradient would be NaN behind the `where`.
     log_s = torch.where(x >= 0, torch.log1p(x.clamp(min=0)), -torch.log1p(-x.clamp(max=0)))
-    log_p = log_s - log_s.logsumexp(-1, keepdim=True)
-    losses = F.nll_loss(log_p.flatten(0, -2), target.flatten(), ignore_index=ignore_index, reduction=reduction)
-    return (losses.view(target.shape) if reduction == "none" else losses).to(logits.dtype)
+    return log_s - log_s.logsumexp(-1, keepdim=True)
