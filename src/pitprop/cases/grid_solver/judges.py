@@ -75,6 +75,19 @@ def stayed(results: Results, arm: str) -> tuple[int, int]:
     return int(last.sum()), len(last)
 
 
+def told(results: Results, rule: str, *, collapsed: bool) -> tuple[int, int]:
+    """Runs in which a rule spoke, and runs; of those that ended with background everywhere, or of the others. Only
+    runs of which the rows were kept.
+    """
+    found = [
+        rule in alarms
+        for arm, of in results["arms"].items()
+        for alarms, stuck in zip(of["alarms"], background_at(results, arm)[:, -1], strict=True)
+        if alarms is not None and stuck == collapsed
+    ]
+    return sum(found), len(found)
+
+
 def static(results: Results, group: str, name: str) -> list[float]:
     return results["statics"][group][name]
 
@@ -255,18 +268,23 @@ def c14(results: Results) -> Judgement:
     def shock(name: str) -> list[float]:
         found = []
         for looks in staging.values():
-            off = {row["after"]: row["held_out_loss"] for row in looks["stays off"]}
-            found.append(max(row["held_out_loss"] - off[row["after"]] for row in looks[name]))
+            off = {row["after"]: row["held_out_loss"] for row in looks["stays off"]["looks"]}
+            found.append(max(row["held_out_loss"] - off[row["after"]] for row in looks[name]["looks"]))
         return found
 
     def late(name: str) -> list[float]:
-        return [s[name][-1]["held_out_loss"] - s["stays off"][-1]["held_out_loss"] for s in staging.values()]
+        ends = [[s[branch]["looks"][-1]["held_out_loss"] for branch in (name, "stays off")] for s in staging.values()]
+        return [ours - off for ours, off in ends]
 
-    hard = interval(np.array(shock("hard")))
+    def told(name: str) -> int:
+        return sum("stage-switch-shock" in looks[name]["alarms"] for looks in staging.values())
+
     rows = "; ".join(
-        f"{name}: {show(shock(name))}, after 60 steps {show(late(name))}" for name in ("hard", "ramp", "zero")
+        f"{name}: {show(shock(name))}, after 60 steps {show(late(name))}, `stage-switch-shock` in {told(name)}"
+        for name in ("hard", "ramp", "zero")
     )
-    word = "HALF" if hard.low > 0 else "OPEN"
+    # Off until N leaves the start alone by construction; whether switching on is safe is the other half.
+    word = "HALF" if interval(np.array(late("hard"))).low > 0 else "OPEN"
     return Judgement(
         word, f"largest rise of the held-out loss over the branch that stays off, {len(staging)} seeds: {rows}"
     )
@@ -309,16 +327,10 @@ def c18(results: Results) -> Judgement:
     left = sum(int((found[:, 1:].any(1) & ~found[:, -1]).sum()) for found in seen.values())
     runs = sum(len(found) for found in seen.values())
     old = seen["OLD"]
-    alarms = sum(
-        alarm == "class-collapse" for found in results["arms"].values() for run in found["alarms"] for alarm in run
-    )
-    longest = max(max(found["longest_at_floor"]) for found in results["arms"].values())
     return Judgement(
         "REFUTED" if old[:, 1:].any(1).all() and not old[:, -1].any() else "HALF" if old[:, 1:].any() else "CONFIRMED",
         f"{early} of {runs} runs of all arms say background everywhere at some evaluation, "
-        f"{old[:, 1:].any(1).sum()} of {len(old)} of OLD; {left} of the {early} have left it by the end. "
-        f"`class-collapse` was raised in {alarms} of {runs} runs "
-        f"(most steps in a row that it saw: {longest} of the 100 or more that it waits for)",
+        f"{old[:, 1:].any(1).sum()} of {len(old)} of OLD; {left} of the {early} have left it by the end",
     )
 
 

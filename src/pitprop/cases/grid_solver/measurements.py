@@ -13,11 +13,17 @@ from pitprop.cases.grid_solver.arms import FIRST, NEXT, arms
 from pitprop.cases.grid_solver.recipe import known, recipe
 from pitprop.cases.grid_solver.statics import statics
 from pitprop.cases.grid_solver.training_runs import STAGING, run_all, run_kept
+from pitprop.records import RUN, Row
+from pitprop.rules import Rule, detect
+from pitprop.rules.adapter_runaway import AdapterRunaway
+from pitprop.rules.class_collapse import ClassCollapse
+from pitprop.rules.stage_switch_shock import StageSwitchShock
 from pitprop.trials.comparison import compare
 from pitprop.trials.progress import OnProgress
 
 SEEDS, FEWER = 5, 3
 """Seeds of the arms that the root cause is judged on, and of all others."""
+RULES = (ClassCollapse(), AdapterRunaway())
 METRICS = ("fg_accuracy", "bg_accuracy", "bg_excess", "held_out_loss", "exact", "marginal_entropy")
 
 
@@ -60,7 +66,7 @@ def condense(
         "references": known(),
         "arms": {name: _arm(by_seed) for name, by_seed in trained.items()},
         "effects": {name: _effect(trained, name, steps) for name in trained if name != "OLD" and "OLD" in trained},
-        "staging": dict(sorted(runs.get(STAGING, {}).items())),
+        "staging": {seed: _branches(found) for seed, found in sorted(runs.get(STAGING, {}).items())},
         "statics": statics(range(FEWER)),
     }
 
@@ -72,8 +78,24 @@ def _arm(by_seed: Mapping[str, Any]) -> dict[str, Any]:
         "steps": [row["step"] for row in runs[0]["history"]],
         **{metric: [[row[metric] for row in run["history"]] for run in runs] for metric in METRICS},
         "raw": {metric: [run["raw"][metric] for run in runs] for metric in METRICS},
-        **{key: [run[key] for run in runs] for key in ("alarms", "longest_at_floor", "adapter_ratio")},
+        "alarms": [alarms(run["rows"], *RULES) if "rows" in run else None for run in runs],
     }
+
+
+def _branches(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {"looks": branch["looks"], "alarms": alarms(branch["rows"], StageSwitchShock())}
+        for name, branch in found.items()
+    }
+
+
+def alarms(rows: Mapping[str, Sequence[float]], *rules: Rule) -> dict[str, int]:
+    """Rules that find something in a run, and the row at which they do."""
+    steps = [
+        Row(step=step, site=RUN, values=dict(zip(rows, values, strict=True)))
+        for step, values in enumerate(zip(*rows.values(), strict=True))
+    ]
+    return {found.rule: found.detected for found in detect(steps, rules=rules)}
 
 
 def _effect(trained: Mapping[str, Mapping[str, Any]], name: str, steps: int) -> dict[str, Any]:

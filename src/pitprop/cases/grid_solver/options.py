@@ -12,12 +12,14 @@ class Options:
     """Size and data of the case."""
 
     config: Configuration | None = None
-    """The seed's configuration to train; by default old, new and option_a."""
+    """The seed's configuration to train; by default old, new and option_a, with paper new."""
+    preset: Literal["laptop", "paper"] = "laptop"
+    """laptop: small, on generated tasks. paper: the original's size in bf16 on ARC's tasks; needs `data` and a GPU."""
     data: Path | None = None
     """Folder of ARC tasks (JSON) in the place of generated ones; by default $PITPROP_DATA, where that is set."""
     size: int = 6
-    """Side of the canvas: tasks of a folder that fit are taken, generated ones have 6 to 10."""
-    steps: int = 240
-    """Optimizer steps of each training."""
+    """Side of the canvas: tasks of a folder that fit are taken, generated ones have 6 to 10; 30 with paper."""
+    steps: int | None = None
+    """Optimizer steps of each training: by default 240, with paper one epoch."""
     seeds: int = 1
-    """Number of seeds, 0 to seeds - 1; with --claims 5."""
+    """Number of seeds, 0 to seeds - 1; with --claims 5, with paper 1."""

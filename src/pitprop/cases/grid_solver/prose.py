@@ -2,7 +2,9 @@
 
 from pitprop.cases._claims import Results
 from pitprop.cases.grid_solver.arms import MODULES
-from pitprop.cases.grid_solver.judges import background_at, effect, end, show, stayed
+from pitprop.cases.grid_solver.judges import background_at, effect, end, show, stayed, told
+
+RULES = ("class-collapse", "adapter-runaway")
 
 
 def prose(results: Results) -> str:
@@ -32,6 +34,7 @@ def prose(results: Results) -> str:
     ):
         named = [name.removeprefix("+ ") for name in MODULES if name in found and found[name]["verdict"] in verdicts]
         lines += ["", f"**{words}:** {', '.join(named) or 'none'}."]
+    lines += ["", *detection(results)]
     copied = results["references"]["the input as it is"]
     lines += [
         "",
@@ -40,3 +43,17 @@ def prose(results: Results) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def detection(results: Results) -> list[str]:
+    """How often each rule spoke, in runs that ended at background everywhere and in the others."""
+    rules = {rule: [told(results, rule, collapsed=stuck) for stuck in (True, False)] for rule in RULES}
+    return [
+        "**What the rules say** of the runs of all arms whose steps were kept: "
+        + "; ".join(
+            f"`{rule}` speaks in {stuck[0]} of {stuck[1]} that end at background everywhere and in {other[0]} of "
+            f"{other[1]} that don't"
+            for rule, (stuck, other) in rules.items()
+        )
+        + "."
+    ]

@@ -1,6 +1,5 @@
 """`pitprop case grid_solver`: the seed's configurations side by side, with pictures, and every claim if asked for."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,18 +8,20 @@ from typing import Any
 
 import torch
 
-from pitprop.cases._claims import plain, write_up
+from pitprop._errors import PitpropError
+from pitprop.cases._claims import store, write_up
 from pitprop.cases._result import CaseResult
+from pitprop.cases.grid_solver import paper
 from pitprop.cases.grid_solver.arms import configuration
 from pitprop.cases.grid_solver.claims import GRID
 from pitprop.cases.grid_solver.evaluation import pass_at
 from pitprop.cases.grid_solver.measurements import run_claims
 from pitprop.cases.grid_solver.options import Options
 from pitprop.cases.grid_solver.pictures import draw
-from pitprop.cases.grid_solver.recipe import MAX_PAIRS, Knobs, Solving, held_out, prior, tasks
+from pitprop.cases.grid_solver.recipe import MAX_PAIRS, Knobs, Solving, held_out, prior, recipe, tasks
 from pitprop.trials.progress import Meter, OnProgress
 
-RESULTS, LOOKS, NUM_SHOWN = "configurations.json", 8, 4
+RESULTS, PAPER, LOOKS, NUM_SHOWN = "configurations.json", "paper.json", 8, 4
 CLAIM_SEEDS = 5
 NUM_VOTES = 8
 CONFIGS = ("old", "new", "option_a")
@@ -38,6 +39,9 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
     folder.mkdir(parents=True, exist_ok=True)
     named = options.data or os.environ.get("PITPROP_DATA")
     data = str(Path(named).expanduser().absolute()) if named else ""
+    if options.preset == "paper":
+        return full_size(folder, options, data, progress)
+    steps = options.steps or recipe.steps
     configs = CONFIGS if options.config is None else (options.config,)
     meter = Meter(progress, options.seeds * len(configs))
     results: dict[str, Any] = {name: {} for name in configs}
@@ -45,16 +49,47 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
         for seed in range(options.seeds):
             meter.enter(f"{name}, seed {seed}")
             knobs = replace(Knobs(**configuration(name)), data=data, size=options.size)
-            results[name][str(seed)] = train(seed, knobs, options.steps)
+            results[name][str(seed)] = train(seed, knobs, steps)
             meter.tick()
-    (folder / RESULTS).write_text(json.dumps(plain(results), indent=1, allow_nan=False) + "\n")
+    store(results, folder / RESULTS)
     pictures = draw(results, prior(data, options.size).tolist(), held_out(data, options.size), folder)
     rows = [(f"{name}, seed {seed}", _line(one)) for name, found in results.items() for seed, one in found.items()]
     files = [folder / RESULTS, *pictures]
     if claims:
         judged, written = write_up(GRID, run_claims(CLAIM_SEEDS, progress=progress), folder)
         rows, files = rows + judged, files + written
-    return CaseResult(title="grid_solver: what the solver answers", rows=tuple(rows), files=tuple(files))
+    # The recipe's defaults are OLD, which doesn't collapse.
+    return CaseResult(
+        title="grid_solver: what the solver answers", rows=tuple(rows), files=tuple(files), diagnose=False
+    )
+
+
+def full_size(folder: Path, options: Options, data: str, progress: OnProgress | None) -> CaseResult:
+    """One epoch, or `options.steps`, of one configuration at the original's size."""
+    if not data:
+        raise PitpropError(
+            "The preset paper needs ARC's tasks",
+            do="--data DIR: a folder of ARC tasks, for example ARC-AGI/data/training",
+        )
+    config = options.config or "new"
+    steps = options.steps or paper.steps_per_epoch(config)
+    found = paper.train(paper.full_size(config, data), steps, progress=progress)
+    store({"config": config, "steps": steps, **found}, folder / PAPER)
+    rows = [
+        (
+            when,
+            f"foreground {found[when]['fg_accuracy']:.3f}, background {found[when]['bg_accuracy']:.3f}, exact "
+            f"{found[when]['exact']:.3f}, loss {found[when]['held_out_loss']:.3f}",
+        )
+        for when in ("before", "after")
+    ]
+    rows += [("tasks per second", f"{found['tasks_per_s']:.1f}"), ("peak memory, GiB", f"{found['peak_gib']:.1f}")]
+    return CaseResult(
+        title=f"grid_solver at full size: {config}, {steps} steps",
+        rows=tuple(rows),
+        files=(folder / PAPER,),
+        diagnose=False,
+    )
 
 
 def train(seed: int, knobs: Knobs, steps: int) -> dict[str, Any]:

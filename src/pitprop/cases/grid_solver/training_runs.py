@@ -44,6 +44,10 @@ JUDGING = (
     "claims.py",
     "prose.py",
     "run.py",
+    "options.py",
+    "pictures.py",
+    "early.py",
+    "paper.py",
 )
 """Files on which no run depends."""
 UNTRAINED = ("hyperlora.", "injector.", "solver.attention.", "stages.")
@@ -166,6 +170,6 @@ def _path(name: str, seed: int, steps: int) -> Path:
     settings = [sorted(STAGINGS.items()), SWITCH, AFTER] if name == STAGING else [arms()[name], steps, EVERY]
     digest = hashlib.sha256(json.dumps([name, seed, settings], sort_keys=True).encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.name not in JUDGING and path.name not in ("options.py", "pictures.py"):
+        if path.name not in JUDGING:
             digest.update(path.read_bytes())
     return folder() / "grid_solver" / f"{digest.hexdigest()[:20]}.json"
