@@ -1,4 +1,4 @@
-"""The pictures: what the solver says over training, in ARC's colours; accuracies; class marginals against the prior."""
+"""The pictures: what the solver says over training, in ARC's colours; accuracies; class marginals; a bisection."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,3 +80,32 @@ def _marginals(results: Mapping[str, Any], prior: Sequence[float]) -> Figure:
         axis.set(title=name, xlabel="step", ylim=(0, 1), xlim=(steps[0], steps[-1]))
     axes[0].set_ylabel("share of each colour among the answers")
     return figure
+
+
+def draw_bisection(found: Mapping[str, Any], path: Path) -> Path:
+    """Writes the search of a `bisection.json`: a row per test, the changes made (full), and how many runs collapsed."""
+    names, steps = list(found["changes"]), found["steps"]
+    guilty = {name for culprit in found["found"]["bringing"] for name in culprit["changes"]}
+    figure = Figure(figsize=(2.6 + 0.42 * len(names), 2.2 + 0.3 * len(steps)), layout="constrained")
+    axis = figure.subplots()
+    for row, step in enumerate(steps):
+        made = [name in step["changes"] for name in names]
+        bad = step["outcome"] == "collapses"
+        for column, (name, on) in enumerate(zip(names, made, strict=True)):
+            colour = LINES["new"] if name in guilty else "#555555"
+            axis.plot(column, row, "o", markersize=9, color=colour, fillstyle="full" if on else "none")
+        axis.text(
+            len(names) - 0.3,
+            row,
+            f"{step['collapsed']} of {step['runs']} collapsed",
+            color=LINES["new" if bad else "old"],
+            va="center",
+            fontsize=9,
+        )
+    axis.set(xlim=(-0.6, len(names) + 3.2), ylim=(len(steps) - 0.4, -0.6), yticks=[])
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=9)
+    axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axis.spines[:].set_visible(False)
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=110)
+    return path
