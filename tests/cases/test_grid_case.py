@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from pitprop._errors import PitpropError
+from pitprop.cases._claims import load_results
 from pitprop.cases.grid_solver import early, paper
 from pitprop.cases.grid_solver.arms import FIRST, NEXT, arms
-from pitprop.cases.grid_solver.judges import told
+from pitprop.cases.grid_solver.claims import GRID
+from pitprop.cases.grid_solver.judges import ACCUSED, c1, told
 from pitprop.cases.grid_solver.measurements import FEWER, RULES, SEEDS, alarms, wanted
 from pitprop.cases.grid_solver.options import Options
 from pitprop.cases.grid_solver.recipe import Knobs, Solving
@@ -41,6 +43,7 @@ def test_the_case_writes_its_numbers_and_pictures(folder, tmp_path, monkeypatch)
         "configurations.json",
         "grids_old.png",
         "accuracy.png",
+        "bisection.png",
         "marginals.png",
     }
     assert all(path.stat().st_size for path in found.files)
@@ -91,7 +94,7 @@ def test_the_full_size_without_tasks_or_memory_is_explained(folder, tmp_path, mo
 
 def test_what_matters_most_runs_first_and_everything_runs_once():
     order = wanted()
-    assert len(order) == len(set(order)) == len(FIRST) * SEEDS + (len(arms()) - len(FIRST) + 1) * FEWER
+    assert len(order) == len(set(order)) == (len(FIRST) + 1) * SEEDS + (len(arms()) - len(FIRST)) * FEWER
     assert [name for name, _ in order[: len(FIRST)]] == list(FIRST)
     assert set(FIRST) | set(NEXT) < set(arms())
     folder = Path(early.__file__).parent
@@ -100,8 +103,9 @@ def test_what_matters_most_runs_first_and_everything_runs_once():
 
 def test_rules_judge_the_rows_that_were_kept():
     one = {"class_loss_ratio": [1.01] * 400, "class_entropy_ratio": [0.0] * 400, "loss": [1.0] * 400}
+    late = {"loss": [1.0] * 100, "adapter_ratio": [20.0] * 40}
     stuck = alarms(one, *RULES)
-    assert set(stuck) == {"class-collapse"}
+    assert set(stuck) == {"class-collapse"} and alarms(late, *RULES) == {"adapter-runaway": 79}
     results = {
         "arms": {
             "a": {
@@ -113,6 +117,26 @@ def test_rules_judge_the_rows_that_were_kept():
     }
     assert told(results, "class-collapse", collapsed=True) == (1, 1)
     assert told(results, "class-collapse", collapsed=False) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "brought, innocent, word",
+    [
+        ([["use_hyperlora"]], ["use_solver_context", "use_cross_attention_context"], "HALF"),
+        ([list(ACCUSED.values())], [], "CONFIRMED"),
+        ([["bg_bias"]], list(ACCUSED.values()), "REFUTED"),
+        ([["use_hyperlora"]], ["use_solver_context"], "OPEN"),
+        (None, None, "OPEN"),
+    ],
+)
+def test_what_the_effects_leave_open_the_bisection_settles(brought, innocent, word):
+    results = load_results(GRID)
+    for found in results["effects"].values():
+        found["verdict"] = "inconclusive"
+    culprits = [{"changes": names} for names in brought or []]
+    found = {"runs": 1, "found": {"bringing": culprits, "exonerated": innocent}}
+    judged = c1(results | {"bisection": None if brought is None else found})
+    assert judged.verdict == word and ("bisection in 1 runs" in judged.evidence) == (brought is not None)
 
 
 def test_branches_begin_where_the_trunk_ends():

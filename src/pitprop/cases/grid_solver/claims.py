@@ -24,7 +24,7 @@ CLAIMS: tuple[Claim, ...] = (
     _claim(
         "C1",
         "the root cause is three random modules that are active from epoch 0",
-        "trial: each module alone on OLD, and all three",
+        "trial: each module alone on OLD, and all three; bisection",
         "OPEN",
         judges.c1,
     ),

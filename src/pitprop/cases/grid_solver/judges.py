@@ -19,6 +19,12 @@ MOSTLY = 0.8
 """Share of an effect's energy from which on it is mostly one shift. A convention."""
 SMALL = 0.1
 """Relative change that is barely one. A convention."""
+ACCUSED = {
+    "+ HyperLoRA": "use_hyperlora",
+    "+ SolverCrossAttention": "use_solver_context",
+    "+ CrossAttentionInjector": "use_cross_attention_context",
+}
+"""The seed's three, as arms and as knobs."""
 
 Judge = Callable[[Results], Judgement]
 
@@ -51,9 +57,9 @@ def end(results: Results, arm: str, metric: str = "fg_accuracy") -> list[float]:
     return results["arms"][arm]["raw"][metric]
 
 
-def effect(results: Results, arm: str) -> str:
+def effect(results: Results, arm: str, on: str = "effects") -> str:
     """What the trial says of an arm against OLD."""
-    found = results["effects"][arm]
+    found = results[on][arm]
     seeds = len(results["arms"][arm]["seeds"])
     return f"{found['effect']:+.3f} [{found['low']:.3f}, {found['high']:.3f}] ({seeds} seeds), {found['verdict']}"
 
@@ -94,22 +100,31 @@ def static(results: Results, group: str, name: str) -> list[float]:
 
 @needs("OLD", *MODULES, "+ all three")
 def c1(results: Results) -> Judgement:
-    harmful = [arm for arm in MODULES if verdict(results, arm) == "worse"]
-    harmless = [arm for arm in MODULES if verdict(results, arm) in ("no difference within margin", "better")]
-    three = stayed(results, "+ all three")
-    accused = {"+ HyperLoRA", "+ SolverCrossAttention", "+ CrossAttentionInjector"}
-    if accused <= set(harmful):
-        word = "CONFIRMED"
-    elif harmful:
-        word = "HALF" if set(harmful) & accused and set(harmless) & accused else "OPEN"
-    else:
-        word = "REFUTED" if accused <= set(harmless) else "OPEN"
-    told = "; ".join(f"{arm} {effect(results, arm)}" for arm in (*MODULES, "+ all three"))
-    return Judgement(
-        word,
-        f"{told}; background everywhere at the end: {three[0]} of {three[1]} runs with all three, "
-        f"{stayed(results, 'OLD')[0]} of {stayed(results, 'OLD')[1]} of OLD",
+    """By the effect of each; where that leaves some of the accused open, by the bisection."""
+    harmful, harmless = (
+        {arm for arm in ACCUSED if verdict(results, arm) in words}
+        for words in (("worse",), ("no difference within margin", "better"))
     )
+    if not harmful | harmless == set(ACCUSED) and (found := results["bisection"]) is not None:
+        brought = [set(culprit["changes"]) for culprit in found["found"]["bringing"]]
+        harmful = {arm for arm, knob in ACCUSED.items() if any(knob in some for some in brought)}
+        harmless = {arm for arm, knob in ACCUSED.items() if knob in found["found"]["exonerated"]}
+    if not harmful | harmless == set(ACCUSED):
+        word = "OPEN"
+    else:
+        word = "HALF" if harmful and harmless else "CONFIRMED" if harmful else "REFUTED"
+    arms = (*MODULES, "+ all three")
+    told = "; ".join(f"{arm} {effect(results, arm)}" for arm in arms)
+    at_end = ", ".join("{} of {} of {}".format(*stayed(results, arm), arm) for arm in ("OLD", *arms))
+    return Judgement(word, f"{told}; background everywhere at the end: {at_end}{_bisected(results)}")
+
+
+def _bisected(results: Results) -> str:
+    if (found := results["bisection"]) is None:
+        return ""
+    brought = " or ".join(" with ".join(culprit["changes"]) for culprit in found["found"]["bringing"])
+    innocent = ", ".join(found["found"]["exonerated"])
+    return f"; bisection in {found['runs']} runs: {brought or 'nothing'} brings it, innocent: {innocent or 'none'}"
 
 
 def c2(results: Results) -> Judgement:
@@ -276,11 +291,11 @@ def c14(results: Results) -> Judgement:
         ends = [[s[branch]["looks"][-1]["held_out_loss"] for branch in (name, "stays off")] for s in staging.values()]
         return [ours - off for ours, off in ends]
 
-    def told(name: str) -> int:
+    def alarms(name: str) -> int:
         return sum("stage-switch-shock" in looks[name]["alarms"] for looks in staging.values())
 
     rows = "; ".join(
-        f"{name}: {show(shock(name))}, after 60 steps {show(late(name))}, `stage-switch-shock` in {told(name)}"
+        f"{name}: {show(shock(name))}, after 60 steps {show(late(name))}, `stage-switch-shock` in {alarms(name)}"
         for name in ("hard", "ramp", "zero")
     )
     # Off until N leaves the start alone by construction; whether switching on is safe is the other half.

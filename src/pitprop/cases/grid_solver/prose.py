@@ -4,6 +4,7 @@ from pitprop.cases._claims import Results
 from pitprop.cases.grid_solver.arms import MODULES
 from pitprop.cases.grid_solver.judges import background_at, effect, end, show, stayed, told
 
+BY = {"effects": "foreground accuracy", "effects_on_loss": "held-out loss"}
 RULES = ("class-collapse", "adapter-runaway")
 
 
@@ -11,9 +12,10 @@ def prose(results: Results) -> str:
     """The text; every number and every sentence that takes sides is a function of the results."""
     lines = [
         "",
-        "| arm | seeds | foreground | background | background everywhere: sometime / at the end | against OLD |",
+        "| arm | seeds | foreground | background | background everywhere: sometime / at the end | "
+        "foreground against OLD | held-out loss against OLD |",
     ]
-    lines += ["|---|---|---|---|---|---|"]
+    lines += ["|---|---|---|---|---|---|---|"]
     for name in results["arms"]:
         kept, runs = stayed(results, name)
         ever = int(background_at(results, name)[:, 1:].any(1).sum())
@@ -23,17 +25,18 @@ def prose(results: Results) -> str:
             show(end(results, name)) if runs > 1 else f"{end(results, name)[0]:.3g}",
             show(end(results, name, "bg_accuracy")) if runs > 1 else f"{end(results, name, 'bg_accuracy')[0]:.3g}",
             f"{ever} / {kept} of {runs}",
-            effect(results, name) if name in results["effects"] and runs > 1 else "",
+            *(effect(results, name, on) if name in results[on] and runs > 1 else "" for on in BY),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    found = results["effects"]
-    for words, verdicts in (
-        ("Guilty by itself", ("worse",)),
-        ("Exonerated by itself", ("no difference within margin", "better")),
-        ("Not settled by these seeds", ("inconclusive",)),
-    ):
-        named = [name.removeprefix("+ ") for name in MODULES if name in found and found[name]["verdict"] in verdicts]
-        lines += ["", f"**{words}:** {', '.join(named) or 'none'}."]
+    for on, metric in BY.items():
+        found = {name.removeprefix("+ "): results[on][name]["verdict"] for name in MODULES if name in results[on]}
+        lines += [
+            "",
+            f"**Each of the four modules alone, by {metric}** (margin {results[on][MODULES[0]]['margin']:g}):",
+        ]
+        for word in ("worse", "no difference within margin", "better", "inconclusive"):
+            named = [name for name, verdict in found.items() if verdict == word]
+            lines += [f"{word}: {', '.join(named)}."] if named else []
     lines += ["", *detection(results)]
     copied = results["references"]["the input as it is"]
     lines += [

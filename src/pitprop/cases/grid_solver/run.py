@@ -1,5 +1,6 @@
 """`pitprop case grid_solver`: the seed's configurations side by side, with pictures, and every claim if asked for."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,9 +16,9 @@ from pitprop.cases.grid_solver import paper
 from pitprop.cases.grid_solver.arms import configuration
 from pitprop.cases.grid_solver.claims import GRID
 from pitprop.cases.grid_solver.evaluation import pass_at
-from pitprop.cases.grid_solver.measurements import run_claims
+from pitprop.cases.grid_solver.measurements import BISECTION, run_claims
 from pitprop.cases.grid_solver.options import Options
-from pitprop.cases.grid_solver.pictures import draw
+from pitprop.cases.grid_solver.pictures import draw, draw_bisection
 from pitprop.cases.grid_solver.recipe import MAX_PAIRS, Knobs, Solving, held_out, prior, recipe, tasks
 from pitprop.trials.progress import Meter, OnProgress
 
@@ -53,6 +54,7 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
             meter.tick()
     store(results, folder / RESULTS)
     pictures = draw(results, prior(data, options.size).tolist(), held_out(data, options.size), folder)
+    pictures.append(draw_bisection(json.loads(BISECTION.read_text()), folder / "bisection.png"))
     rows = [(f"{name}, seed {seed}", _line(one)) for name, found in results.items() for seed, one in found.items()]
     files = [folder / RESULTS, *pictures]
     if claims:
