@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Results, main
 from pitprop.cases.grid_solver import judges
-from pitprop.cases.grid_solver.arms import arms
-from pitprop.cases.grid_solver.measurements import SEEDS, run_claims
+from pitprop.cases.grid_solver.arms import FIRST, arms
+from pitprop.cases.grid_solver.measurements import FEWER, SEEDS, run_claims
 from pitprop.cases.grid_solver.prose import prose
 
 
@@ -106,10 +106,12 @@ CLAIMS: tuple[Claim, ...] = (
 def header(results: Results) -> str:
     """What was run."""
     settings = results["provenance"]["settings"]
-    missing = [name for name in arms() if name not in results["arms"]]
+    planned = {name: SEEDS if name in FIRST else FEWER for name in arms()}
+    done = {name: len(results["arms"].get(name, {"seeds": []})["seeds"]) for name in planned}
+    short = [f"{name} ({done[name]} of {num} seeds)" for name, num in planned.items() if done[name] < num]
     return (
-        f"{settings['steps']} steps; seeds as said, 3 where nothing is; not run yet: "
-        f"{', '.join(missing) or 'nothing'}. Means with 95 % intervals over the seeds; effects are paired differences "
+        f"{settings['steps']} steps; seeds as said, 3 where nothing is; not run whole: "
+        f"{', '.join(short) or 'nothing'}. Means with 95 % intervals over the seeds; effects are paired differences "
         f"of foreground accuracy on held-out tasks against OLD, by the weights as trained, "
         f"margin {settings['margin']:g}; torch {results['provenance']['torch']}."
     )

@@ -143,10 +143,9 @@ class GridSolver(nn.Module):
         found = self.hyperlora(context)
         return found if strength == 1 else {place: strength * delta for place, delta in found.items()}
 
-    def forward(self, batch: Batch, tokens: Float[Tensor, "task pair place width"] | None = None) -> Output:
-        """`tokens`: what was already read of the shown pairs; by default they are read."""
-        if tokens is None:
-            tokens = self.context(batch.shown_inputs, batch.shown_outputs, batch.shown)
+    def forward(self, batch: Batch, read: Float[Tensor, "task pair place width"] | None = None) -> Output:
+        """`read`: the tokens of the shown pairs, where they were read before."""
+        tokens = self.context(batch.shown_inputs, batch.shown_outputs, batch.shown) if read is None else read
         keys, hidden_keys = tokens.flatten(1, 2), self.context.hidden_keys(batch.shown)
         context = pooled(tokens, batch.shown)
         embedded = self.grid.embed(batch.inputs)

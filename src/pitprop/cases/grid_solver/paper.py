@@ -47,13 +47,9 @@ def full_size(config: str, data: str) -> Knobs:
     batch, accumulated = BATCHES[config]
     chosen, longer = configuration(config), steps_per_epoch(config) / STEPS_PER_EPOCH
     starts = {name: round(step * longer) for name, step in chosen.items() if name.endswith("_start")}
-    return Knobs(
-        **chosen
-        | starts
-        | FULL
-        | {"batch_size": batch, "grad_accumulation_steps": accumulated, "data": data}
-        | {"meta_learning_start_epoch": round(Knobs.meta_learning_start_epoch * longer)}
-    )
+    sizes: dict[str, Any] = FULL | {"batch_size": batch, "grad_accumulation_steps": accumulated, "data": data}
+    sizes["meta_learning_start_epoch"] = round(Knobs.meta_learning_start_epoch * longer)
+    return Knobs(**chosen | starts | sizes)
 
 
 def train(knobs: Knobs, steps: int, *, seed: int = 0, progress: OnProgress | None = None) -> dict[str, Any]:

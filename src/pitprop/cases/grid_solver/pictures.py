@@ -78,7 +78,7 @@ def _marginals(results: Mapping[str, Any], prior: Sequence[float]) -> Figure:
         axis.axhline(prior[0], color="white", linestyle="--", linewidth=1)
         axis.text(steps[-1], prior[0], "prior of background ", color="white", ha="right", va="bottom", fontsize=7)
         axis.set(title=name, xlabel="step", ylim=(0, 1), xlim=(steps[0], steps[-1]))
-    axes[0].set_ylabel("share of each colour among the answers")
+    axes[0].set_ylabel("share of each colour")
     return figure
 
 

@@ -97,7 +97,7 @@ def run_staging(seed: int, switch: int = SWITCH, after: Sequence[int] = AFTER) -
         For each, `looks` at the held-out loss, and the `rows` of the last steps before and all after.
     """
     starts = {f"{name}_start": switch for name in ("hyperlora", "solver_context", "cross_attention")}
-    base = THREE | starts | {"use_ema": False}
+    base: dict[str, Any] = THREE | starts | {"use_ema": False}
     trunk = Solving(seed, Knobs(**base))
     before = [_trained(trunk, batch) for batch in islice(trunk.batches(0), switch)][-SEEN_BEFORE:]
     found = {}
