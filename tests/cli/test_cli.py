@@ -242,6 +242,7 @@ CHANGES = (
 )
 OPTIONS = {
     "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",
+    "case grid_solver": "* --claims --config --data --diagnose --json --out --preset --seeds --size --steps",
     "case clip_anomaly": "* --claims --clip --context-norm --data --diagnose --json --metadata --out --paper-steps "
     "--preset --seeds --steps --variant",
     "case model_merging": "* --claims --diagnose --json --out --seeds --steps",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pitprop._errors import PitpropError, nearest
 from pitprop.cases.clip_anomaly.options import Options as ClipOptions
+from pitprop.cases.grid_solver.options import Options as GridOptions
 from pitprop.cases.model_merging.options import Options as MergingOptions
 from pitprop.cases.timestep_attack.options import Options as AttackOptions
 
@@ -28,6 +29,13 @@ class Case:
 
 
 CASES: tuple[Case, ...] = (
+    Case(
+        name="grid_solver",
+        title="an ARC solver whose new modules bring background everywhere (seed 2)",
+        recipe="pitprop.cases.grid_solver.recipe:recipe",
+        run="pitprop.cases.grid_solver.run:run",
+        options=GridOptions,
+    ),
     Case(
         name="model_merging",
         title="a transformer that merges two CNNs gives the same CNN whatever goes in (seed 4)",

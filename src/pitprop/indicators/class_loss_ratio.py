@@ -17,7 +17,7 @@ def class_loss_ratio(
     entropy of the prior. A batch's own label entropy is the smaller one on average, so chance does not lower the ratio.
 
     Args:
-        logits: Before the softmax.
+        logits: Before the softmax; of a network with another link (stablemax), its log-probabilities.
         labels: Index of the class; a negative one leaves its sample out.
 
     Returns:

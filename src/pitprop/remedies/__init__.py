@@ -48,6 +48,27 @@ REMEDIES: tuple[Remedy, ...] = (
         where=("pitprop.remedies.torch.agc:agc",),
     ),
     Remedy(
+        name="clamped-delta",
+        kind="module",
+        framework="torch",
+        summary="bounds the norm of the weight change that an adapter or hypernetwork proposes",
+        where=("pitprop.remedies.torch.clamped_delta:ClampedDelta",),
+    ),
+    Remedy(
+        name="ema",
+        kind="optimizer",
+        framework="torch",
+        summary="averages the weights in a copy that shares the model's buffers and mode",
+        where=("pitprop.remedies.torch.ema:EMA",),
+    ),
+    Remedy(
+        name="film",
+        kind="module",
+        framework="torch",
+        summary="scales and shifts channels by a condition, starting as the identity",
+        where=("pitprop.remedies.torch.film:FiLM",),
+    ),
+    Remedy(
         name="gated-attention",
         kind="module",
         framework="jax",
@@ -146,6 +167,13 @@ REMEDIES: tuple[Remedy, ...] = (
         where=("pitprop.remedies.torch.null_embedding:NullEmbedding",),
     ),
     Remedy(
+        name="prior-bias",
+        kind="function",
+        framework="torch",
+        summary="starts the output layer at the classes' frequencies",
+        where=("pitprop.remedies.torch.prior_bias:prior_bias",),
+    ),
+    Remedy(
         name="qk-norm",
         kind="module",
         framework="jax",
@@ -188,6 +216,13 @@ REMEDIES: tuple[Remedy, ...] = (
         where=("pitprop.remedies.torch.sigma_reparam:SigmaReparamLinear",),
     ),
     Remedy(
+        name="stablemax-cross-entropy",
+        kind="function",
+        framework="torch",
+        summary="cross-entropy with a rational function in the place of the exponential",
+        where=("pitprop.remedies.torch.stablemax_cross_entropy:stablemax_cross_entropy",),
+    ),
+    Remedy(
         name="staged",
         kind="function",
         framework="jax",
@@ -196,6 +231,13 @@ REMEDIES: tuple[Remedy, ...] = (
             "pitprop.remedies.jax.staged:staged",
             "pitprop.remedies.jax.staged:strength",
         ),
+    ),
+    Remedy(
+        name="staged",
+        kind="module",
+        framework="torch",
+        summary="brings a new module in at a chosen step, at once or by a ramp, with the step in the state dict",
+        where=("pitprop.remedies.torch.staged:Staged",),
     ),
     Remedy(
         name="tilted-weights",

@@ -1,0 +1,46 @@
+"""The arms of the case: the seed's configurations, each accused change alone against OLD, and controls."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+CONFIGS = Path(__file__).parent / "configs"
+THREE = {"use_hyperlora": True, "use_solver_context": True, "use_cross_attention_context": True}
+"""What the seed calls the root cause."""
+SMALL = {"batch_size": 16}
+
+
+def configuration(name: str) -> dict[str, Any]:
+    """One of the seed's configurations: `old`, `new`, `option_a`, `option_b` or `option_c`."""
+    return tomllib.loads((CONFIGS / f"{name}.toml").read_text())
+
+
+def arms() -> Mapping[str, dict[str, Any]]:
+    """Knobs of each arm, as changes to the recipe's defaults, which are OLD."""
+    return {
+        "OLD": configuration("old"),
+        "+ HyperLoRA": {"use_hyperlora": True},
+        "+ SolverCrossAttention": {"use_solver_context": True},
+        "+ CrossAttentionInjector": {"use_cross_attention_context": True},
+        "+ HPM": {"use_hpm": True},
+        "+ all three": THREE,
+        "NEW": configuration("new"),
+        "option A": configuration("option_a"),
+        "option C": configuration("option_c"),
+        "bias -0.5": {"bg_bias": -0.5},
+        "bias prior": {"bg_bias": "prior"},
+        "softmax": {"loss_mode": "softmax"},
+        "half batch": SMALL,
+        "half batch, all three": SMALL | THREE,
+        "HyperLoRA, B = 0": {"use_hyperlora": True, "hyperlora_zero_b": True},
+        "HyperLoRA, clamped at 1": {"use_hyperlora": True, "hyperlora_largest_norm": 1.0},
+        "option B": configuration("option_b"),
+    }
+
+
+MODULES = ("+ HyperLoRA", "+ SolverCrossAttention", "+ CrossAttentionInjector", "+ HPM")
+FIRST = ("OLD", *MODULES, "+ all three")
+"""What runs on all seeds; the others on the first three."""
+NEXT = ("bias -0.5", "bias prior", "half batch", "half batch, all three", "option C", "softmax")
+"""What a claim is judged on, after those; the rest adds to the picture."""

@@ -1,0 +1,365 @@
+"""How each claim is judged: a function of the stored numbers that returns a verdict and the numbers it rests on."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from pitprop.cases._claims import Judgement, Results
+from pitprop.cases.grid_solver.arms import MODULES
+from pitprop.trials.interval import interval
+
+BACKGROUND_EVERYWHERE = 0.97
+"""Background accuracy from which on everything is background, with next to no foreground. A convention."""
+NEXT_TO_NONE = 0.05
+"""Foreground accuracy under which there is next to none; the margin of the recipe."""
+MOSTLY = 0.8
+"""Share of an effect's energy from which on it is mostly one shift. A convention."""
+SMALL = 0.1
+"""Relative change that is barely one. A convention."""
+ACCUSED = {
+    "+ HyperLoRA": "use_hyperlora",
+    "+ SolverCrossAttention": "use_solver_context",
+    "+ CrossAttentionInjector": "use_cross_attention_context",
+}
+"""The seed's three, as arms and as knobs."""
+
+Judge = Callable[[Results], Judgement]
+
+
+def needs(*arms: str) -> Callable[[Judge], Judge]:
+    """OPEN where one of the arms was not run on two seeds or more."""
+
+    def wrap(judge: Judge) -> Judge:
+        @wraps(judge)
+        def judged(results: Results) -> Judgement:
+            missing = [name for name in arms if len(results["arms"].get(name, {"seeds": []})["seeds"]) < 2]
+            if missing:
+                return Judgement("OPEN", f"not measured: {', '.join(missing)} (fewer than 2 seeds)")
+            return judge(results)
+
+        return judged
+
+    return wrap
+
+
+def show(values: Sequence[float]) -> str:
+    """Mean with its 95 % interval over the seeds; without one where they are all equal."""
+    found = interval(np.asarray(values, dtype=float))
+    mean = f"{np.mean(values):.4g}"
+    return mean if math.isnan(found.low) else f"{mean} [{found.low:.4g}, {found.high:.4g}]"
+
+
+def end(results: Results, arm: str, metric: str = "fg_accuracy") -> list[float]:
+    """A metric of the trained weights at the end, one number per seed."""
+    return results["arms"][arm]["raw"][metric]
+
+
+def effect(results: Results, arm: str, on: str = "effects") -> str:
+    """What the trial says of an arm against OLD."""
+    found = results[on][arm]
+    seeds = len(results["arms"][arm]["seeds"])
+    return f"{found['effect']:+.3f} [{found['low']:.3f}, {found['high']:.3f}] ({seeds} seeds), {found['verdict']}"
+
+
+def verdict(results: Results, arm: str) -> str:
+    return results["effects"][arm]["verdict"]
+
+
+def background_at(results: Results, arm: str) -> np.ndarray:
+    """Whether everything was background, seed by evaluation."""
+    found = results["arms"][arm]
+    background, foreground = (np.array(found[metric], dtype=float) for metric in ("bg_accuracy", "fg_accuracy"))
+    return (background >= BACKGROUND_EVERYWHERE) & (foreground <= NEXT_TO_NONE)
+
+
+def stayed(results: Results, arm: str) -> tuple[int, int]:
+    """Runs whose answers were background at the end, and runs."""
+    last = background_at(results, arm)[:, -1]
+    return int(last.sum()), len(last)
+
+
+def told(results: Results, rule: str, *, collapsed: bool) -> tuple[int, int]:
+    """Runs in which a rule spoke, and runs; of those that ended with background everywhere, or of the others. Only
+    runs of which the rows were kept.
+    """
+    found = [
+        rule in alarms
+        for arm, of in results["arms"].items()
+        for alarms, stuck in zip(of["alarms"], background_at(results, arm)[:, -1], strict=True)
+        if alarms is not None and stuck == collapsed
+    ]
+    return sum(found), len(found)
+
+
+def static(results: Results, group: str, name: str) -> list[float]:
+    return results["statics"][group][name]
+
+
+@needs("OLD", *MODULES, "+ all three")
+def c1(results: Results) -> Judgement:
+    """By the effect of each; where that leaves some of the accused open, by the bisection."""
+    harmful, harmless = (
+        {arm for arm in ACCUSED if verdict(results, arm) in words}
+        for words in (("worse",), ("no difference within margin", "better"))
+    )
+    if not harmful | harmless == set(ACCUSED) and (found := results["bisection"]) is not None:
+        brought = [set(culprit["changes"]) for culprit in found["found"]["bringing"]]
+        harmful = {arm for arm, knob in ACCUSED.items() if any(knob in some for some in brought)}
+        harmless = {arm for arm, knob in ACCUSED.items() if knob in found["found"]["exonerated"]}
+    if not harmful | harmless == set(ACCUSED):
+        word = "OPEN"
+    else:
+        word = "HALF" if harmful and harmless else "CONFIRMED" if harmful else "REFUTED"
+    arms = (*MODULES, "+ all three")
+    told = "; ".join(f"{arm} {effect(results, arm)}" for arm in arms)
+    at_end = ", ".join("{} of {} of {}".format(*stayed(results, arm), arm) for arm in ("OLD", *arms))
+    return Judgement(word, f"{told}; background everywhere at the end: {at_end}{_bisected(results)}")
+
+
+def _bisected(results: Results) -> str:
+    if (found := results["bisection"]) is None:
+        return ""
+    brought = " or ".join(" with ".join(culprit["changes"]) for culprit in found["found"]["bringing"])
+    innocent = ", ".join(found["found"]["exonerated"])
+    return f"; bisection in {found['runs']} runs: {brought or 'nothing'} brings it, innocent: {innocent or 'none'}"
+
+
+def c2(results: Results) -> Judgement:
+    shares = {
+        key: static(results, "injector", f"constant_share_{key}") for key in ("full_1", "full_10", "here_1", "here_10")
+    }
+    mostly = all(min(values) > MOSTLY for values in shares.values())
+    return Judgement(
+        "REFUTED" if mostly else "HALF",
+        f"of the attention's energy at initialisation {show(shares['full_1'])} is one shift for all cells at width 256 "
+        f"({show(shares['full_10'])} with tokens 10 times as large), {show(shares['here_1'])} and "
+        f"{show(shares['here_10'])} at width 32: FiLM's shift, not noise from cell to cell",
+    )
+
+
+@needs("OLD", "+ CrossAttentionInjector")
+def c3(results: Results) -> Judgement:
+    before, after = (static(results, "injector", name) for name in ("probe_before", "probe_after"))
+    floor = 1 - np.mean(static(results, "injector", "foreground_share"))
+    kept = np.mean(after) - floor > 0.5 * (np.mean(before) - floor)
+    harmless = verdict(results, "+ CrossAttentionInjector") in ("no difference within margin", "better")
+    return Judgement(
+        "REFUTED" if kept and harmless else "HALF" if kept else "OPEN",
+        f"a linear probe tells foreground from background at {show(before)} before the injector and {show(after)} "
+        f"behind it (guessing: {floor:.2f}); trained, the injector's effect is "
+        f"{effect(results, '+ CrossAttentionInjector')}",
+    )
+
+
+def c4(results: Results) -> Judgement:
+    large, small = static(results, "film", "film"), static(results, "film", "film_small_context")
+    parts = max(small) < SMALL, max(large) < SMALL
+    return Judgement(
+        "CONFIRMED" if all(parts) else "HALF" if any(parts) else "REFUTED",
+        f"relative change by the seed's FiLM at its start: {show(large)} for a context of unit size, {show(small)} for "
+        "one of a tenth; FiLM with a zero generator (`remedies.torch.film`): 0",
+    )
+
+
+def c5(results: Results) -> Judgement:
+    attention, film = static(results, "film", "attention_alone"), static(results, "film", "film")
+    return Judgement(
+        "REFUTED" if max(attention) < min(film) else "HALF",
+        f"with the same context, attention changes the features by {show(attention)}, FiLM by {show(film)}; the whole "
+        f"injector, whose norms act on the sum, by {show(static(results, 'film', 'injector'))}",
+    )
+
+
+@needs("OLD", "+ HyperLoRA")
+def c6(results: Results) -> Judgement:
+    full, zero = static(results, "hyperlora", "full"), static(results, "hyperlora", "full_zero_b")
+    worse = verdict(results, "+ HyperLoRA") == "worse"
+    return Judgement(
+        "HALF" if min(full) > 1 and max(zero) == 0 else "OPEN",
+        f"at width 256 and the seed's initialisation |h dW| / |h| is {show(full)} (closed form "
+        f"{static(results, 'hyperlora', 'full_closed_form')[0]:.1f}), at 32 as scaled "
+        f"{show(static(results, 'hyperlora', 'here'))}; with B = 0, as LoRA starts, 0. Trained: "
+        f"{effect(results, '+ HyperLoRA')}{'' if worse else ', so that the size alone decides nothing here'}",
+    )
+
+
+def c7(results: Results) -> Judgement:
+    return _exact(results, "none", "no context, so None in the place of tokens' mask and changes")
+
+
+def c8(results: Results) -> Judgement:
+    found = _exact(results, "dict", "a dictionary of changes and cross-attention")
+    lost = static(results, "checkpointing", "reentrant_lost")
+    return Judgement(
+        found.verdict,
+        found.evidence + f"; torch's older implementation (`use_reentrant=True`, which the seed doesn't use) drops "
+        f"{np.mean(lost):.0%} of the gradients where no direct argument requires one",
+    )
+
+
+def _exact(results: Results, name: str, what: str) -> Judgement:
+    largest = max(static(results, "checkpointing", name))
+    return Judgement(
+        "REFUTED" if largest == 0 else "OPEN",
+        f"largest difference of any gradient with and without checkpointing, {what}: {largest:g} "
+        f"({len(static(results, 'checkpointing', name))} seeds)",
+    )
+
+
+def c9(results: Results) -> Judgement:
+    error = static(results, "checkpointing", "changed_value")
+    return Judgement(
+        "CONFIRMED" if min(error) > 0.01 else "REFUTED",
+        f"a strength that goes from 1/2 to 1 between forward and backward pass: relative error of the gradient "
+        f"{show(error)}, and nothing is raised",
+    )
+
+
+@needs("OLD", "bias -0.5")
+def c10(results: Results) -> Judgement:
+    excess = np.array(results["arms"]["bias -0.5"]["bg_excess"], dtype=float)
+    all_foreground = bool((excess[:, 1:] < -0.3).any())
+    worse = verdict(results, "bias -0.5") == "worse"
+    same = verdict(results, "bias -0.5") in ("no difference within margin", "better")
+    return Judgement(
+        "CONFIRMED" if all_foreground and worse else "REFUTED" if same and not all_foreground else "OPEN",
+        f"OLD with bias -0.5: {effect(results, 'bias -0.5')}; least excess of background at any evaluation after "
+        f"the first {excess[:, 1:].min():+.2f}",
+    )
+
+
+@needs("OLD", "bias -0.5", "bias prior")
+def c11(results: Results) -> Judgement:
+    verdicts = [verdict(results, arm) for arm in ("bias -0.5", "bias prior")]
+    if "worse" in verdicts and "better" not in verdicts:
+        word = "CONFIRMED"
+    elif set(verdicts) <= {"no difference within margin", "better"}:
+        word = "HALF"
+    else:
+        word = "OPEN"
+    return Judgement(
+        word,
+        "against bias 0: " + "; ".join(f"{arm} {effect(results, arm)}" for arm in ("bias -0.5", "bias prior")),
+    )
+
+
+def c12(results: Results) -> Judgement:
+    largest = max(static(results, "average", "largest_difference"))
+    old = results["arms"].get("OLD")
+    told = ""
+    if old is not None and len(old["seeds"]) > 1:
+        averaged = [values[-1] for values in old["fg_accuracy"]]
+        told = f"; OLD at the end: {show(averaged)} by the average, {show(end(results, 'OLD'))} by the weights"
+    return Judgement(
+        "REFUTED" if largest == 0 else "OPEN",
+        f"losses and weights with and without the average differ by {largest:g}{told}",
+    )
+
+
+@needs("OLD", "half batch", "+ all three", "half batch, all three")
+def c13(results: Results) -> Judgement:
+    common = _common(results, "OLD", "half batch", "+ all three", "half batch, all three")
+    old, small, three, both = (np.array(values) for values in common)
+    of_modules, of_batch = interval((three - old + both - small) / 2), interval((small - old + both - three) / 2)
+    margin = results["provenance"]["settings"]["margin"]
+    batch_small = -margin < of_batch.low and of_batch.high < margin
+    modules_count = of_modules.high < 0
+    word = "CONFIRMED" if batch_small and modules_count else "REFUTED" if of_batch.high < -margin else "OPEN"
+    return Judgement(
+        word,
+        f"factorial on {len(old)} seeds: half the batch {of_batch.mean:+.3f} [{of_batch.low:.3f}, {of_batch.high:.3f}],"
+        f" the three modules {of_modules.mean:+.3f} [{of_modules.low:.3f}, {of_modules.high:.3f}]",
+    )
+
+
+def c14(results: Results) -> Judgement:
+    staging = results["staging"]
+    if len(staging) < 2:
+        return Judgement("OPEN", "not measured: the staged branches (fewer than 2 seeds)")
+
+    def shock(name: str) -> list[float]:
+        found = []
+        for looks in staging.values():
+            off = {row["after"]: row["held_out_loss"] for row in looks["stays off"]["looks"]}
+            found.append(max(row["held_out_loss"] - off[row["after"]] for row in looks[name]["looks"]))
+        return found
+
+    def late(name: str) -> list[float]:
+        ends = [[s[branch]["looks"][-1]["held_out_loss"] for branch in (name, "stays off")] for s in staging.values()]
+        return [ours - off for ours, off in ends]
+
+    def alarms(name: str) -> int:
+        return sum("stage-switch-shock" in looks[name]["alarms"] for looks in staging.values())
+
+    rows = "; ".join(
+        f"{name}: {show(shock(name))}, after 60 steps {show(late(name))}, `stage-switch-shock` in {alarms(name)}"
+        for name in ("hard", "ramp", "zero")
+    )
+    # Off until N leaves the start alone by construction; whether switching on is safe is the other half.
+    word = "HALF" if interval(np.array(late("hard"))).low > 0 else "OPEN"
+    return Judgement(
+        word, f"largest rise of the held-out loss over the branch that stays off, {len(staging)} seeds: {rows}"
+    )
+
+
+def c15(results: Results) -> Judgement:
+    changes = {scale: values for scale, values in results["statics"]["identity"].items()}
+    least = min(min(values) for values in changes.values())
+    return Judgement(
+        "HALF" if least > SMALL else "CONFIRMED",
+        "the injector with attention and feed-forward part at exactly 0 changes features of size "
+        + ", ".join(f"{scale} by {show(values)}" for scale, values in changes.items())
+        + " of themselves: it must be bypassed, as `Staged` does; HyperLoRA with B = 0 is the identity by itself",
+    )
+
+
+def c16(results: Results) -> Judgement:
+    skipped, times = static(results, "decay", "skipped"), static(results, "decay", "times_zero")
+    split = min(skipped) == 1 and max(times) < 1
+    return Judgement(
+        "HALF" if split else "OPEN",
+        f"weights after 200 steps of AdamW while off: {show(skipped)} of before where the flag skips the module, "
+        f"{show(times)} where it multiplies by 0 ((1 - lr wd)^200 = {static(results, 'decay', 'expected')[0]:.3f})",
+    )
+
+
+@needs("OLD", "option C")
+def c17(results: Results) -> Judgement:
+    kept, runs = stayed(results, "option C")
+    return Judgement(
+        "CONFIRMED" if kept == 0 else "REFUTED",
+        f"option C ends with background everywhere in {kept} of {runs} runs; against OLD {effect(results, 'option C')}",
+    )
+
+
+@needs("OLD")
+def c18(results: Results) -> Judgement:
+    seen = {arm: background_at(results, arm) for arm in results["arms"]}
+    early = sum(int(found[:, 1:].any(1).sum()) for found in seen.values())
+    left = sum(int((found[:, 1:].any(1) & ~found[:, -1]).sum()) for found in seen.values())
+    runs = sum(len(found) for found in seen.values())
+    old = seen["OLD"]
+    return Judgement(
+        "REFUTED" if old[:, 1:].any(1).all() and not old[:, -1].any() else "HALF" if old[:, 1:].any() else "CONFIRMED",
+        f"{early} of {runs} runs of all arms say background everywhere at some evaluation, "
+        f"{old[:, 1:].any(1).sum()} of {len(old)} of OLD; {left} of the {early} have left it by the end",
+    )
+
+
+@needs("OLD", "softmax")
+def c19(results: Results) -> Judgement:
+    found = verdict(results, "softmax")
+    word = "CONFIRMED" if found == "no difference within margin" else "HALF" if found == "better" else "OPEN"
+    return Judgement(word, f"softmax in the place of stablemax: {effect(results, 'softmax')}")
+
+
+def _common(results: Results, *names: str) -> list[list[Any]]:
+    """Foreground accuracy of several arms at the seeds that all of them have."""
+    every = [results["arms"][name]["seeds"] for name in names]
+    common = sorted(set.intersection(*map(set, every)))
+    return [
+        [end(results, name)[seeds.index(seed)] for seed in common] for name, seeds in zip(names, every, strict=True)
+    ]
