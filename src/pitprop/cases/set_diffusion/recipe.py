@@ -2,8 +2,8 @@
 
 The metric is `context_use` on held-out images: the share of the loss that a set's own context saves against the context
 of a set of another class. The loss can't serve, as a model that ignores its context has a fine one; nor can the
-context's mean or a gradient's norm, which move whether or not the context acts. A model that ignores it has 0; the margin,
-0.01, is a hundredth of the loss.
+context's mean or a gradient's norm, which move whether or not the context acts. A model that ignores it has 0;
+the margin, 0.01, is a hundredth of the loss.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +14,7 @@ import jax
 from jaxtyping import Float
 from numpy import ndarray
 
+from pitprop.cases._folder import folder
 from pitprop.cases.set_diffusion import training
 from pitprop.cases.set_diffusion.data import digits, sets
 from pitprop.cases.set_diffusion.knobs import Knobs
@@ -36,9 +37,16 @@ def evaluate(knobs: Knobs, state: Mapping[str, Any]) -> dict[str, float]:
     return {**found, "replica_spread": float(training.spread(state["params"]))}
 
 
+def keep_compiled() -> None:
+    """Lets jax keep what it compiles in the cases' folder, where the user hasn't named one."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder() / "compiled"))
+
+
 def build(seed: int, knobs: Knobs) -> JaxTraining:
     """One training; equal knobs share what is compiled."""
     training.check(knobs)
+    keep_compiled()
 
     def fresh(seed: int) -> training.Params:
         return training.replicate(training.init(knobs, seed), knobs.replicas)
@@ -60,7 +68,7 @@ recipe = Recipe(
     metric="context_use",
     higher_is_better=True,
     margin=0.01,
-    steps=300,
+    steps=1000,
     guards=(
         "eval_loss=lower",
         "novel_context_use=higher",

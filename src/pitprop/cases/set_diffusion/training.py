@@ -5,7 +5,7 @@ what one replica does is the same function, `gradients`. The original never aver
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -59,9 +59,14 @@ def bind(knobs: Knobs, params: Params) -> System:
     return nnx.merge(_graph(knobs), params)
 
 
+def _fresh(knobs: Knobs, key: Key[Array, ""]) -> Params:
+    return nnx.to_pure_dict(nnx.state(System(knobs, nnx.Rngs(key)), nnx.Param))
+
+
 @cache
 def _initialiser(knobs: Knobs) -> Callable[[Key[Array, ""]], Params]:
-    return jax.jit(lambda key: nnx.to_pure_dict(nnx.state(System(knobs, nnx.Rngs(key)), nnx.Param)))
+    # It runs once: optimising what is compiled would cost more than it saves.
+    return jax.jit(partial(_fresh, knobs), compiler_options={"xla_backend_optimization_level": 0})
 
 
 def init(knobs: Knobs, seed: int) -> Params:
@@ -246,13 +251,12 @@ def collectives(knobs: Knobs) -> list[str]:
     A data-parallel step without any `psum` trains as many models as there are devices.
     """
     mesh = Mesh(np.array(jax.devices()[:1]), (AXIS,))
-    state = jax.eval_shape(lambda: start(knobs, 0))
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), state["params"])
-    opt_state = jax.eval_shape(transformation(knobs).init, one)
-    shape = (1, 1, knobs.sample_size + 1, knobs.channels, knobs.image_size, knobs.image_size)
-    jaxpr = jax.make_jaxpr(device_step(knobs, mesh))(
-        {**state, "params": one, "opt_state": opt_state}, jax.ShapeDtypeStruct(shape, jnp.float32)
+    params = jax.eval_shape(lambda: replicate(_fresh(knobs, jax.random.key(0)), 1))
+    state = jax.eval_shape(
+        lambda params: {"params": params, "opt_state": transformation(knobs).init(params), **extra(params, 0)}, params
     )
+    shape = (1, 1, knobs.sample_size + 1, knobs.channels, knobs.image_size, knobs.image_size)
+    jaxpr = jax.make_jaxpr(device_step(knobs, mesh))(state, jax.ShapeDtypeStruct(shape, jnp.float32))
     return sorted({name for name in _primitives(jaxpr.jaxpr) if name.startswith(("psum", "all_reduce", "pmean"))})
 
 
