@@ -1,5 +1,7 @@
 """The recipe of the set diffusion: a metric that needs the context, and forks that are exact."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,19 @@ def test_the_classifier_tells_real_digits_apart_and_the_distance_too():
     assert metrics.classifier().score(images.reshape(-1, 64), labels) > 0.9
     same = metrics.class_distance(split.train[0][:40], split.validation[0][:40])
     assert same < 0.5 * metrics.class_distance(split.train[1][:40], split.validation[0][:40])
+
+
+def test_arms_that_differ_in_training_alone_share_what_measures_them():
+    changed = replace(TINY, lr=0.5, clip=1.0, adaln="normal", replicas=1)
+    assert metrics.evaluator(changed) is metrics.evaluator(TINY)
+    assert metrics.evaluator(replace(TINY, layer_norm_scale=True)) is not metrics.evaluator(TINY)
+
+
+@pytest.mark.slow
+def test_images_of_classes_never_trained_on_are_drawn_per_image_of_a_set():
+    params, novel = training.init(TINY, 100), metrics.evaluation_sets(TINY)[1][:2]
+    found = metrics.generator(TINY)(params, jnp.asarray(novel), jax.random.key(0))
+    assert found.shape == novel.shape and float(jnp.abs(found).max()) <= 1
 
 
 @pytest.mark.slow

@@ -88,6 +88,8 @@ def test_apply_every_before_adam_is_no_accumulation_and_multi_steps_is():
 def test_sizes_that_do_not_divide_are_explained():
     with pytest.raises(PitpropError, match="`batch_size` is 8, which 3 `replicas` don't divide"):
         training.check(Knobs(replicas=3))
+    with pytest.raises(PitpropError, match="choose a multiple of 4"):
+        training.check(Knobs(hidden=6, heads=2))
 
 
 DEVICES = """

@@ -1,6 +1,6 @@
 """Everything that may be chosen of the set diffusion: the laptop's sizes as defaults, the original's as `PAPER`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Initialisation = Literal["zero", "normal", "scaled"]
@@ -87,3 +87,16 @@ PAPER = Knobs(
 
 One difference: the original's encoder has width 448 and 12 heads, here those of the DiT.
 """
+
+
+OF_TRAINING = (
+    "synchronised", "adaln", "accumulation", "optimizer", "replicas", "clip", "warmup", "horizon", "weight_decay",
+    "temperature", "temperature_learned", "spt_scale", "context_dropout", "lr", "ema", "batch_size",
+)  # fmt: skip
+"""Knobs that a trained model's outputs don't depend on any more, once its parameters are given."""
+
+
+def of_the_model(knobs: Knobs) -> Knobs:
+    """`knobs` with the defaults for what only concerns initialisation and training: equal for all that compute alike."""
+    default = Knobs()
+    return replace(knobs, **{name: getattr(default, name) for name in OF_TRAINING})

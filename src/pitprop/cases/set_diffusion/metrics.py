@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from pitprop.cases._frechet import frechet_distance
 from pitprop.cases.set_diffusion.data import NOVEL_CLASSES, balanced_sets, digits
-from pitprop.cases.set_diffusion.knobs import Knobs
+from pitprop.cases.set_diffusion.knobs import Knobs, of_the_model
 from pitprop.cases.set_diffusion.schedule import sample
 from pitprop.cases.set_diffusion.training import Draws, Params, bind, contexts, epsilon_loss
 
@@ -64,9 +64,13 @@ def evaluation_sets(knobs: Knobs) -> tuple[ndarray, ndarray]:
     )
 
 
-@cache
 def evaluator(knobs: Knobs) -> Callable[[Params], dict[str, Array]]:
-    """`evaluate(params of one replica)`, compiled once per shape of the model."""
+    """`evaluate(params of one replica)`, compiled once for all knobs of one model."""
+    return _evaluator(of_the_model(knobs))
+
+
+@cache
+def _evaluator(knobs: Knobs) -> Callable[[Params], dict[str, Array]]:
     seen, novel = evaluation_sets(knobs)
 
     def measure(params: Params) -> dict[str, Array]:
@@ -82,9 +86,13 @@ def evaluator(knobs: Knobs) -> Callable[[Params], dict[str, Array]]:
     return jax.jit(measure)
 
 
-@cache
 def generator(knobs: Knobs) -> Callable[[Params, Array, Array], Array]:
     """`generate(params, sets, key)`: for each image of a set a new one, drawn with the context of the others."""
+    return _generator(of_the_model(knobs))
+
+
+@cache
+def _generator(knobs: Knobs) -> Callable[[Params, Array, Array], Array]:
 
     def generate(params: Params, sets: Array, key: Array) -> Array:
         system = bind(knobs, params)

@@ -39,6 +39,8 @@ def check(knobs: Knobs) -> None:
                 f"`{whole}` is {getattr(knobs, whole)}, which {getattr(knobs, part)} `{part}` don't divide.",
                 do=f"choose a `{whole}` that is a multiple of `{part}`.",
             )
+    if knobs.hidden % 4:
+        raise PitpropError(f"`hidden` is {knobs.hidden}.", do="choose a multiple of 4, for sines of rows and columns.")
 
 
 class System(nnx.Module):
