@@ -97,6 +97,6 @@ OF_TRAINING = (
 
 
 def of_the_model(knobs: Knobs) -> Knobs:
-    """`knobs` with the defaults for what only concerns initialisation and training: equal for all that compute alike."""
+    """`knobs` with the defaults for what concerns training alone: equal for all that compute alike."""
     default = Knobs()
     return replace(knobs, **{name: getattr(default, name) for name in OF_TRAINING})
