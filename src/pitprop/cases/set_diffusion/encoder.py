@@ -5,6 +5,7 @@ patch tokenisation (Lee et al. 2021, arXiv 2112.13492), shifts nothing there; `s
 LSA is locality self-attention of the same paper: learned temperature, diagonal masked.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -83,7 +84,7 @@ class EncoderBlock(nnx.Module):
         return x + self.mlp2(nnx.gelu(self.mlp1(self.norm2(x))))
 
 
-def stack(block: type[nnx.Module], knobs: Knobs, depth: int, rngs: nnx.Rngs) -> nnx.Module:
+def stack(block: Callable[[Knobs, nnx.Rngs], nnx.Module], knobs: Knobs, depth: int, rngs: nnx.Rngs) -> nnx.Module:
     """`depth` blocks as one, their parameters along a leading axis: compiled once, however deep."""
 
     @nnx.split_rngs(splits=depth)

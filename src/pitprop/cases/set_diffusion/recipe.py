@@ -39,7 +39,7 @@ def evaluate(knobs: Knobs, state: Mapping[str, Any]) -> dict[str, float]:
 
 def keep_compiled() -> None:
     """Lets jax keep what it compiles in the cases' folder, where the user hasn't named one."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(folder() / "compiled"))
 
 

@@ -153,7 +153,7 @@ class Replicated(NamedTuple):
     """A gradient transformation for every replica by itself."""
 
     init: Callable[[Params], Any]
-    update: Callable[..., tuple[Params, Any]]
+    update: Callable[..., Any]
 
 
 @cache
@@ -177,8 +177,7 @@ def optimizer(knobs: Knobs) -> optax.GradientTransformation:
     tx = optax.chain(*parts)
     if knobs.accumulation != "multi_steps":
         return tx
-    multi = optax.MultiSteps(tx, ACCUMULATED)
-    return optax.GradientTransformation(multi.init, multi.update)
+    return optax.MultiSteps(tx, ACCUMULATED).gradient_transformation()
 
 
 State = dict[str, Any]
@@ -273,7 +272,7 @@ def _primitives(jaxpr: Any) -> list[str]:
     return found
 
 
-def _updated(tx: Any, found: Params, state: State) -> tuple[Params, Any]:
+def _updated(tx: Any, found: Params, state: State) -> tuple[Any, Any]:
     updates, opt_state = tx.update(found, state["opt_state"], state["params"])
     return optax.apply_updates(state["params"], updates), opt_state
 
