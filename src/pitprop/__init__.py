@@ -17,10 +17,14 @@ _LAZY = {
     "Recipe": "pitprop.trials.recipe",
     "bisect": "pitprop.trials",
     "diagnose": "pitprop.trials",
+    "gradient_share": "pitprop.trials",
     "rescue": "pitprop.trials",
     "trial": "pitprop.trials",
 }
 """Public name -> the module that holds it."""
+
+_MODULES = ("optax",)
+"""Public names that are modules themselves."""
 
 __all__ = [
     "RUN",
@@ -34,6 +38,8 @@ __all__ = [
     "check",
     "detect",
     "diagnose",
+    "gradient_share",
+    "optax",
     "rescue",
     "trial",
     "watch",
@@ -43,8 +49,10 @@ __all__ = [
 def __getattr__(name: str):
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"pitprop.{name}")
     raise AttributeError(f"module 'pitprop' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted(set(globals()) | set(_LAZY))
+    return sorted({*globals(), *_LAZY, *_MODULES})

@@ -45,9 +45,18 @@ def _rebuild(cls, seen, means, do, allow, read):
 
 
 def nearest(name: str, known) -> str:
-    """A hint with the known names closest to `name`, for errors about names that match nothing."""
-    import difflib
+    """A hint with the known names closest to `name`, in whatever order its words are."""
+    import heapq
+    import re
+    from difflib import SequenceMatcher
+
+    def words(text: str) -> str:
+        return "-".join(sorted(re.split(r"[-_. ]", text)))
+
+    def alike(other: str) -> float:
+        pairs = ((name, other), (words(name), words(other)))
+        return max(SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)[:5]
+    close = heapq.nlargest(3, (k for k in known if alike(k) >= 0.4), key=alike) or sorted(known)[:5]
     return "did you mean " + ", ".join(f"`{k}`" for k in close) + "?" if close else "there are none"

@@ -1,12 +1,14 @@
 """The seed's experiment in miniature: its files, its arms, its monitor."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from pitprop.cases.model_merging import arms
+from pitprop.cases.model_merging import run as run_module
 from pitprop.cases.model_merging.experiment import MOSTLY, RESULTS, Settings, run_experiment
 from pitprop.cases.model_merging.monitor import AttentionEntropyMonitor, correct_reading, seed_reading
 from pitprop.cases.model_merging.options import Options
@@ -71,7 +73,8 @@ def test_progress_counts_every_run(small):
     assert seen[0].stage == "ungated, seed 0"
 
 
-def test_running_it_gives_rows_and_files_that_exist(tmp_path):
+def test_running_it_gives_rows_and_files_that_exist(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "Settings", partial(Settings, knobs=TINY))
     result = run(tmp_path / "new", Options(seeds=1, steps=1))
     assert all(path.is_file() for path in result.files)
     assert {title for title, _ in result.rows} >= {"ungated", "recover: unit-rms", "reference: constant mean"}

@@ -161,3 +161,23 @@ def test_metrics_that_see_nothing():
     assert torch.equal(before, model.weight)
     past = Subject(model=nn.Linear(4, 2), evaluate=evaluate, metric="targets")
     assert BLIND.run(past) == []  # another model is evaluated: nothing can be asked
+
+
+def test_no_metric_is_blamed_for_a_model_that_ignores_its_input():
+    x, y = torch.randn(16, 8), torch.randn(16, 3)
+
+    class Pooled(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).mean(0, keepdim=True).expand(len(x), -1)
+
+    def asked(model):
+        def evaluate():
+            with torch.no_grad():
+                out = model(x)
+            return {"spread": float(torch.pdist(out).mean()), "targets": float(y.std())}
+
+        findings = BLIND.run(Subject(model=model, evaluate=evaluate, metric="spread"))
+        return {name for finding in findings for name in finding.evidence}
+
+    assert asked(Pooled(8, 3)) == set()
+    assert asked(nn.Linear(8, 3)) == {"targets"}

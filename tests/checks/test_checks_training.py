@@ -207,6 +207,36 @@ def test_what_runs_in_one_mode_only():
     assert "is never trained" in findings[1].message
 
 
+class Optional(nn.Module):
+    """A branch that an argument switches on, as seed 1's cross-attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.base, self.branch = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+
+    def forward(self, x, use_branch=False):
+        return self.base(x) + (self.branch(x) if use_branch else 0)
+
+
+def test_what_is_trained_and_not_evaluated():
+    model, x = Optional(), torch.randn(8, 4)
+
+    def findings(evaluate):
+        def loss_fn(m, batch):
+            return m(batch, use_branch=True).square().mean()
+
+        return ACTIVITY.run(Subject(model=model, batches=(x,), loss_fn=loss_fn, evaluate=evaluate))
+
+    [finding] = findings(lambda: {"loss": float(model(x).detach().mean())})
+    assert (finding.site, finding.severity) == ("branch", "warning")
+    assert "is trained in a step, and doesn't run in `evaluate()`" in finding.message
+    assert findings(lambda: {"loss": float(model(x, use_branch=True).detach().mean())}) == []
+    assert findings(lambda: {"loss": 0.0}) == []  # calls nothing: it may evaluate a copy
+    model.branch.requires_grad_(False)  # frozen: not what was trained
+    assert findings(lambda: {"loss": float(model(x).detach().mean())}) == []
+    assert not any(module._forward_hooks for module in model.modules())
+
+
 def test_torchs_encoder_runs_the_same_in_both_modes():
     model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
     assert ACTIVITY.run(Subject(model=model, batches=(torch.randn(4, 5, 8),))) == []

@@ -242,7 +242,10 @@ CHANGES = (
 )
 OPTIONS = {
     "bisect": "--bad --budget --by-module --good --json --metric --on --out --timeout-s --workers RECIPE",
+    "case clip_anomaly": "* --claims --clip --context-norm --data --diagnose --json --metadata --out --paper-steps "
+    "--preset --seeds --steps --variant",
     "case model_merging": "* --claims --diagnose --json --out --seeds --steps",
+    "case timestep_attack": "* --claims --diagnose --images --json --mode --out --seeds --source",
     "check": "--allow --fail-on --format --json --knob --seed RECIPE",
     "detect": "--allow --fail-on --format --json --rule RUN",
     "diagnose": f"--json --knob --on --out --screen-seeds --seeds --timeout-s --workers RECIPE {CHANGES}",
@@ -267,3 +270,65 @@ def test_the_options_are_frozen():
         for verb, command in verbs.items():
             seen[verb] = " ".join(sorted({a.name for a in command.assemble_argument_collection()}))
     assert seen == {name: " ".join(sorted(options.split())) for name, options in OPTIONS.items()}
+
+
+def test_a_page_keeps_its_doctest(capsys):
+    assert main(["explain", "blind-metric"]) == 0
+    out = capsys.readouterr().out
+    assert ">>> import torch" in out and "...     outputs = model(x)" in out and "▌ ▌" not in out
+
+
+def test_rules_are_listed_within_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list", "rules"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    at = next(i for i, line in enumerate(lines) if line.startswith("output-duplication  failure"))
+    assert lines[at + 1].rstrip() == "  Different inputs get the same output."
+
+
+def test_words_in_another_order_are_recognised(capsys):
+    assert main(["explain", "uniform-attention"]) == 2
+    assert "did you mean `attention-uniformity`" in " ".join(capsys.readouterr().err.split())
+
+
+def test_only_recipes_are_suggested_for_a_recipe(tmp_path, capsys):
+    code = """
+        import dataclasses, pitprop
+
+        @dataclasses.dataclass(frozen=True)
+        class Knobs:
+            width: int = 3
+
+        def build(seed, knobs):
+            raise ValueError(f"width {knobs.width}")
+
+        receipt = 1
+        my_recipe = pitprop.Recipe(build=build, knobs=Knobs, metric="accuracy")
+        """
+    path = write(tmp_path / "named.py", code)
+    assert main(["check", f"{path}:recipt"]) == 2
+    said = capsys.readouterr().err
+    assert "`my_recipe`" in said and "receipt" not in said and "Knobs" not in said
+    assert main(["check", f"{path}:my_recipe"]) == 2
+    assert "named.py:9)" in "".join(capsys.readouterr().err.replace("│", "").split())
+
+
+def test_what_a_recipe_warns_of_is_not_above_the_findings(tmp_path, capsys, recwarn):
+    tiny = Path(__file__).parents[1] / "trials" / "recipes_tiny.py"
+    path = write(
+        tmp_path / "warns.py",
+        f"""
+        import dataclasses, sys, warnings
+        sys.path.insert(0, {str(tiny.parent)!r})
+        import recipes_tiny
+
+        def build(seed, knobs):
+            warnings.warn("my own", UserWarning)
+            return recipes_tiny.Regression(seed, knobs)
+
+        recipe = dataclasses.replace(recipes_tiny.healthy, build=build)
+        """,
+    )
+    assert main(["check", f"{path}:recipe"]) in (0, 1)
+    assert not [warning for warning in recwarn if "my own" in str(warning.message)]

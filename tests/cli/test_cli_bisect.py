@@ -68,3 +68,11 @@ def test_bad_input_exits_2(bad, tmp_path, capsys):
     assert "no knob differs" in capsys.readouterr().err
     assert main(["bisect", f"{RECIPES}:one", "--bad", str(bad), "--budget", "3", *out, "--json"]) == 2
     assert "does not hold the end points" in json.loads(capsys.readouterr().out)["error"]["seen"]
+
+
+def test_swapped_ends_exit_2(bad, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out"), "--workers", "1"]
+    good = tmp_path / "good.toml"
+    good.write_text("")
+    assert main(["bisect", f"{RECIPES}:one", "--good", str(bad), "--bad", str(good), *out]) == 2
+    assert "Exchange the two" in " ".join(capsys.readouterr().out.split())

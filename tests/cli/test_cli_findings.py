@@ -74,6 +74,19 @@ def collapsed(tmp_path, monkeypatch):
     return "run"
 
 
+@pytest.fixture
+def thin(tmp_path, monkeypatch):
+    """A run of 120 steps whose loss is there on every step and whose modules were looked at on 20."""
+    monkeypatch.chdir(tmp_path)
+    with Writer(tmp_path / "run", RunInfo(name="run", started="2026-01-01T00:00:00Z")) as trace:
+        for step in range(120):
+            looked = {} if step % 6 else {"gradient_norm": {"head": 1.0}, "output_uniqueness": {RUN: 1 / 64}}
+            trace.append(step, {"loss": {RUN: 0.5 + 0.01 * (step % 3)}, **looked})
+        trace.set_meta("coverage", {"notes": ["No forward pass was seen."]})
+        trace.set_meta("schedule", {"num_steps": 120})
+    return "run"
+
+
 # Of the SARIF 2.1.0 schema: what each object that we write must have and may have (it allows nothing else).
 SARIF = {
     "log": ({"version", "runs"}, {"$schema", "version", "runs", "inlineExternalProperties", "properties"}),
@@ -123,6 +136,30 @@ def check_sarif(text):
             conforms("logical", location["logicalLocations"][0])
             assert location["physicalLocation"].get("region", {"startLine": 1})["startLine"] >= 1
     return run["results"]
+
+
+def test_silence_about_a_thin_run_is_no_all_clear(thin, capsys):
+    told = "Too few rows to tell: 20 of 120 steps measured, most rules need 40; watch with a smaller `every=`"
+    command = ["detect", thin, "--fail-on", "failure"]
+    assert main(command) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert told in out and "No forward pass was seen." in out and "Nothing wrong" not in out
+    assert main([*command, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["rows"] == 20 and document["findings"] == []
+    assert document["notes"][0] == "No forward pass was seen." and document["notes"][1].startswith(told)
+    assert main([*command, "--format", "sarif"]) == 0
+    text = capsys.readouterr().out
+    assert check_sarif(text) == []
+    [invocation] = json.loads(text)["runs"][0]["invocations"]
+    assert invocation["executionSuccessful"] is True
+    [_, notification] = invocation["toolExecutionNotifications"]
+    assert notification["message"]["text"].startswith(told) and notification["level"] == "note"
+    assert main([*command, "--format", "github"]) == 0
+    [_, notice] = capsys.readouterr().out.splitlines()
+    assert notice.startswith(f"::notice title=pitprop::{told}")
+    assert main(["report", thin]) == 0
+    assert capsys.readouterr().out.startswith("Too few rows to tell: 20 of 120")
 
 
 def line_of(text):

@@ -2,8 +2,10 @@
 
 import json
 import textwrap
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from pitprop import PitpropError
 from pitprop.cli import main
@@ -100,6 +102,8 @@ def test_a_factorial_as_json(recipe, tmp_path, capsys):
     ("options", "expected"),
     [
         (["--ablate", "3"], "No module matches"),
+        (["--lr", "-1"], "cannot be multiplied by -1"),
+        (["--metric", "eror", "--freeze", "0"], "did you mean `error`"),
         (["--knob-arm", "blnd=true"], "blind"),
         (["--scale", "1"], "no value"),
         (["--scale", "1=big"], "cannot be read"),
@@ -183,3 +187,11 @@ def test_every_option_is_its_intervention():
     assert changes.options()[:4] == ["--ablate", "a", "--ablate", "a=batch_mean"]
     with pytest.raises(PitpropError, match="--swap-data x"):
         Changes(swap_data=("x",)).interventions()
+
+
+@pytest.mark.parametrize("change", [known.LearningRate(0.5), known.WeightDecay(value=0.1)])
+def test_a_change_of_a_step_that_is_never_made_says_so(change):
+    model = torch.nn.Linear(2, 1)
+    applied = change.apply(SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1)))
+    with pytest.raises(PitpropError, match="The optimizer made no step"):
+        applied.check(change.describe())

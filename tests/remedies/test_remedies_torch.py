@@ -14,6 +14,7 @@ from pitprop.remedies.torch.layer_scale import LayerScale
 from pitprop.remedies.torch.mean_pool import MeanPool
 from pitprop.remedies.torch.norm_match import norm_match
 from pitprop.remedies.torch.qk_norm import QKNorm
+from pitprop.remedies.torch.scaled_residual import ScaledResidual
 from pitprop.remedies.torch.unit_rms import UnitRMS
 from pitprop.remedies.torch.zero_init_projection import zero_init_projection
 
@@ -45,6 +46,8 @@ MODULES = {
     "qk-norm": (lambda: QKNorm(WIDTH // HEADS), lambda: (heads(), heads(1))),
     "layer-scale": (lambda: LayerScale(WIDTH), lambda: (tokens(),)),
     "mean-pool": (lambda: MeanPool(), lambda: (tokens(),)),
+    "scaled-residual": (lambda: ScaledResidual(), lambda: (tokens(), tokens(1))),
+    "scaled-residual, learned": (lambda: ScaledResidual(learnable=True), lambda: (tokens(), tokens(1))),
     "unit-rms": (lambda: UnitRMS(nn.Tanh()), lambda: (tokens(),)),
     "norm-match": (lambda: NormMatch(), lambda: (tokens(), tokens(1))),
     "zero-init-projection": (lambda: zero_init_projection(nn.Linear(WIDTH, WIDTH)), lambda: (tokens(),)),
@@ -213,3 +216,72 @@ def test_the_stabiliser_leaves_small_gradients_alone():
     parameter.grad = torch.tensor([0.1, -0.2, 0.3])
     GradientStabiliser().clip_gradients([parameter])
     assert torch.equal(parameter.grad, torch.tensor([0.1, -0.2, 0.3]))
+
+
+def stream_gradient(add, stream: torch.Tensor) -> torch.Tensor:
+    """Gradient at the stream of a cosine head over `add(stream)`."""
+    leaf = stream.clone().requires_grad_()
+    direction = x(stream.shape[-1], seed=9).to(stream)
+    (nn.functional.normalize(add(leaf), dim=-1) @ direction).sum().backward()
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+def attend(context_norm: float, stream: torch.Tensor) -> tuple[nn.MultiheadAttention, torch.Tensor]:
+    torch.manual_seed(3)
+    attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).to(stream.dtype)
+    context = nn.functional.normalize(x(3, 5, WIDTH, seed=4), dim=-1) * context_norm
+    return attention, context.to(stream.dtype)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(0.1, 1e4))
+def test_a_branch_behind_a_zero_projection_leaves_the_gradient_exactly_as_it_was(context_norm):
+    stream = tokens().double()
+    attention, context = attend(context_norm, stream)
+    zero_init_projection(attention.out_proj)
+    with_branch = stream_gradient(lambda s: s + attention(s, context, context)[0], stream)
+    assert torch.equal(with_branch, stream_gradient(lambda s: s, stream))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(1e-2, 1e5), st.floats(0.01, 3.0))
+def test_a_matched_and_scaled_branch_leaves_one_over_root_one_plus_a_squared_for_any_context(context_norm, a):
+    # Theory for a constant branch at a right angle to stream and readout; the head's direction is in neither.
+    stream, branch, direction = torch.eye(3, 64, dtype=torch.float64)
+    add = ScaledResidual(a)
+    norms = []
+    for keep in (0.0, 1.0):
+        leaf = (2.0 * stream).requires_grad_()
+        whole = add(leaf, keep * norm_match(context_norm * branch, leaf))
+        (nn.functional.normalize(whole, dim=0) @ direction).backward()
+        norms.append(leaf.grad.norm())
+    # eps is 1e-6 beside a norm of at least 1e-2; `a` is kept in float32
+    assert float(norms[1] / norms[0]) == pytest.approx(1 / math.sqrt(1 + a * a), rel=2e-4)
+
+
+@pytest.mark.parametrize(("a", "ratio", "expected"), [(0.1, 1, 0.995), (0.1, 50, 0.196), (1.0, 2.474, 0.3748)])
+def test_a_scaled_branch_is_diluted_by_its_own_length(a, ratio, expected):
+    stream, branch, direction = torch.eye(3, 64)
+    leaf = stream.clone().requires_grad_()
+    (nn.functional.normalize(ScaledResidual(a)(leaf, ratio * branch), dim=0) @ direction).backward()
+    assert float(leaf.grad.norm()) == pytest.approx(expected, abs=5e-4)  # without the branch it is 1
+
+
+def test_the_gradient_of_a_learned_factor_is_the_product_of_gradient_and_branch():
+    add = ScaledResidual(0.3, learnable=True)
+    branch, weight = tokens(1), tokens(2)
+    (add(tokens(), branch) * weight).sum().backward()
+    torch.testing.assert_close(add.a.grad, (branch * weight).sum())
+    assert not list(ScaledResidual(0.3).parameters())
+
+
+@torch.no_grad()
+def test_layer_scale_fits_any_branch_and_bounds_nothing():
+    stream, ratios = tokens(), []
+    for context_norm in (1.0, 1e4):
+        attention, context = attend(context_norm, stream)
+        branch = LayerScale(WIDTH, init=0.1)(attention(stream, context, context)[0])
+        ratios.append(float((branch.norm(dim=-1) / stream.norm(dim=-1)).mean()))
+    assert ratios[0] < 0.1
+    assert ratios[1] > 10  # at the large context the gain of 0.1 is not enough

@@ -128,10 +128,10 @@ def test_an_empty_trace_is_said_to_be_empty(tmp_path: Path):
 
 def test_nothing_found_is_clear(tmp_path: Path):
     with Writer(tmp_path / "run", RunInfo(name="fine", started="2026-11-21T00:00:00Z")) as writer:
-        for step in range(3):
+        for step in range(40):
             writer.append(step, {"loss": {RUN: 1.0 / (step + 1)}})
     head = build(tmp_path / "run").headline
-    assert (head.tone, head.statement) == ("clear", "Nothing was found in 3 steps.")
+    assert (head.tone, head.statement) == ("clear", "Nothing was found in 40 steps.")
 
 
 def test_no_trace_is_the_readers_error(tmp_path: Path):

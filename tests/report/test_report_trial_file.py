@@ -1,15 +1,17 @@
 """`trial.json` is read whole or refused, with the place that is wrong."""
 
+import io
 import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from synthetic_run import trial_content
 
 from pitprop import PitpropError
-from pitprop.report import trial_file
+from pitprop.report import build, to_html, to_text, trial_file
 
 
 def write(folder: Path, content: object) -> Path:
@@ -36,6 +38,19 @@ def test_an_older_file_is_readable_and_a_newer_one_is_refused(tmp_path: Path):
     assert old is not None and old.guards == () and old.conclusion.mechanism is None
     with pytest.raises(PitpropError, match="its schema is 2"):
         trial_file.read(write(tmp_path, content | {"schema": 2}))
+
+
+def test_runs_that_were_started_again_are_told(tmp_path: Path):
+    content = trial_content() | {"timing": {"restarted_runs": 2}}
+    shown = build(write(tmp_path, content))
+    assert shown.diagnosis is not None and shown.diagnosis.restarted_runs == 2
+    told = "2 runs were started again after their worker died."
+    assert told in to_html(shown)
+    file = io.StringIO()
+    to_text(shown, Console(file=file, width=100))
+    assert told in file.getvalue()
+    with pytest.raises(PitpropError, match=r"timing\.restarted_runs"):
+        trial_file.read(write(tmp_path, content | {"timing": {"restarted_runs": "<b>"}}))
 
 
 def test_no_file_is_no_diagnosis(tmp_path: Path):

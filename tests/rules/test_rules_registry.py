@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import pitprop.rules
-from pitprop import PitpropError
+from pitprop import PitpropError, remedies
 from pitprop.rules import RULES, by_name, page
 
 SECTIONS = [
@@ -30,10 +30,7 @@ INTERVENTIONS = {
     *("ClipGradient", "LearningRate", "Reinitialise", "Stage"),
     *("Precision", "ResetOptimizer", "ShuffleCondition", "WeightDecay"),
 }
-REMEDIES = {
-    *("gated-attention", "qk-norm", "layer-scale", "norm-match"),
-    *("zero-init-projection", "unit-rms", "mean-pool", "gradient-stabiliser"),
-}
+REMEDIES = {remedy.name for remedy in remedies.REMEDIES}
 FOLDER = Path(pitprop.rules.__file__).parent
 by_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 

@@ -36,7 +36,9 @@ def test_one_guilty_knob_among_others_is_found(guilty):
     assert diagnosis.collapsed
     assert conclusion.cause == "the knob `pool` = 'batch'"
     assert conclusion.remedy == "knob pool = 'none'"
-    assert {"activation=relu", "bias=False", LearningRate(0.1).describe()} <= set(conclusion.exonerated)
+    unmoved = conclusion.statement.partition("Did not move the metric, at too few seeds to exonerate: ")[2]
+    assert unmoved.partition(" (3 seeds)")[0].split(", ")[:2] == ["activation=relu", "bias=False"]
+    assert LearningRate(0.1).describe() in unmoved and conclusion.exonerated == ()
     assert "over 4 fresh seeds" in conclusion.statement and "no longer shows the failure" in conclusion.statement
     assert any(f.rule == "output-duplication" and f.severity == "failure" for f in diagnosis.findings)
     assert diagnosis.fork is not None and diagnosis.plan is not None
@@ -134,7 +136,9 @@ def test_where_nothing_helps_no_cause_is_named(pool, reference, tmp_path):
     assert conclusion.cause is None and conclusion.remedy is None
     assert conclusion.statement.startswith("Inconclusive")
     assert "suspects of your own" in conclusion.next
-    assert {"output of 3 multiplied by 0", "output of 0 multiplied by 0.5"} <= set(conclusion.exonerated)
+    assert conclusion.exonerated == (), "the metric is 0 at all three seeds, whatever is done"
+    unmoved = conclusion.statement.partition("Did not move the metric, at too few seeds to exonerate: ")[2]
+    assert "output of 3 multiplied by 0, output of 0 multiplied by 0.5" in unmoved
 
 
 @pytest.mark.parametrize(
@@ -313,11 +317,24 @@ def test_what_was_worse_or_did_nothing_is_not_exonerated():
     assert "none of the 1 changes" in conclusion.statement
 
 
+def test_an_arm_that_moved_nothing_at_few_seeds_is_not_exonerated():
+    still = {"control": (0.0, 0.0, 0.1), "low": math.nan, "high": math.nan}
+    screen = [
+        comparison("one", 0.0, "inconclusive", **still | {"treated": still["control"]}),
+        comparison("two", 0.0, "inconclusive", **still | {"treated": (0.0, 0.0, math.nan)}),
+        comparison("three", 0.0, "no difference within margin"),
+    ]
+    told = conclude(PLAN, screen, [], FAILING, FAILING, {})
+    assert told.exonerated == ("three",)
+    assert "Did not move the metric, at too few seeds to exonerate: one (3 seeds)." in told.statement
+    assert "Did not move" not in conclude(PLAN, screen[:1], [], FAILING, FAILING, {}, inert=("one",)).statement
+
+
 def test_what_else_a_remedy_changes_is_told_largest_first():
-    def side(metric, effect, low, high, control=1.0):
-        return Guard(
-            arm="two", metric=metric, control=(control,), treated=(), effect=effect, low=low, high=high, seeds=(1,)
-        )
+    def side(metric, effect, low, high):
+        said = {"arm": "two", "control": (1.0,), "treated": (), "seeds": (1,)}
+        sure = "changed" if low > 0 or high < 0 else "inconclusive"
+        return Guard(metric=metric, effect=effect, low=low, high=high, verdict=sure, **said)
 
     guards = [
         side("accuracy", -0.2, -0.3, -0.1),
@@ -327,6 +344,7 @@ def test_what_else_a_remedy_changes_is_told_largest_first():
         side("tiny", 0.001, 0.0005, 0.0015),
         side("none", math.nan, math.nan, math.nan),
         dataclasses.replace(side("other", 9.0, 8.0, 10.0), arm="one"),
+        dataclasses.replace(side("lost at one seed", 9.0, 8.0, 10.0), verdict="inconclusive"),
     ]
     confirm = [comparison("two", 0.9, "better")]
     conclusion = conclude(PLAN, confirm, confirm, FAILING, FAILING, {"two": []}, guards=guards)

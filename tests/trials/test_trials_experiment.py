@@ -14,7 +14,16 @@ from pitprop.records import Comparison
 from pitprop.report.wording import show
 from pitprop.trials import Arm, Plan, Recipe, designs, trial
 from pitprop.trials.designs import factorial
-from pitprop.trials.interventions import Ablate, Knob, LearningRate, Replace, ResetOptimizer, Scale, SwapData
+from pitprop.trials.interventions import (
+    Ablate,
+    ClipGradient,
+    Knob,
+    LearningRate,
+    Replace,
+    ResetOptimizer,
+    Scale,
+    SwapData,
+)
 from pitprop.trials.load import load_recipe
 from pitprop.trials.progress import Progress
 from pitprop.trials.reference import reference_to
@@ -58,14 +67,24 @@ def test_the_guilty_change_is_the_one_that_is_better(found):
         "learning rate multiplied by 0.1",
         "learning rate multiplied by 0.5",
     ]
-    assert [c.verdict for c in result.comparisons] == ["better", *["no difference within margin"] * 3]
+    assert [c.verdict for c in result.comparisons] == ["better", *["inconclusive"] * 3]
     assert result.conclusion.remedy == "pool=none" and result.conclusion.cause is None
+    assert not any(c.effect for c in result.comparisons[1:]), "a metric that stays 0 at three seeds shows nothing"
     assert result.conclusion.exonerated == (), "a trial accuses nobody"
     assert result.comparisons[0].confidence == pytest.approx(1 - 0.04 / 4), (
-        "Holm over the arms, at the first look's share"
+        "shared by the arms, at the first look's share"
     )
     assert told[-1].done == told[-1].total == 5 * 3
     assert result.fork is None and not result.failed and not result.effects
+
+
+def test_a_remedy_a_harm_and_a_change_that_does_not_matter_are_told_apart(pool, reference, tmp_path):
+    """Larger steps train further, pooling collapses, and Adam divides out the bound of a gradient's norm."""
+    changes = [LearningRate(5.0), Knob("pool", "batch"), ClipGradient(1.0)]
+    options = {"metric": "loss", "higher_is_better": False, "margin": 0.5, "seeds": 8, "horizon": 60}
+    found = trial(reference("recipes_tiny", "healthy"), changes, folder=tmp_path, executor=pool, **options)
+    assert [c.verdict for c in found.comparisons] == ["better", "worse", "no difference within margin"]
+    assert found.comparisons[2].effect != 0 and not found.conclusion.inert, "it acted"
 
 
 def test_it_is_on_disk_as_it_prints(found):
@@ -76,7 +95,7 @@ def test_it_is_on_disk_as_it_prints(found):
     assert json.loads((result.folder / "plan.json").read_text())["hash"] == result.plan.hash
     text = str(result)
     assert repr(result) == text and max(map(len, text.splitlines())) <= 100
-    for word in ("pool=none", "better", "no difference", str(result.folder)[:20], "●"):
+    for word in ("pool=none", "better", "inconclusive", str(result.folder)[:20], "●"):
         assert word in text
     console = Console(record=True, width=140, file=open(os.devnull, "w"))
     console.print(result)
@@ -85,7 +104,7 @@ def test_it_is_on_disk_as_it_prints(found):
     console = Console(record=True, width=80, file=open(os.devnull, "w"))
     console.print(result)
     console.file.close()
-    assert "no difference" in console.export_text() and "●" not in console.export_text(), "no room to draw"
+    assert "inconclusive" in console.export_text() and "●" not in console.export_text(), "no room to draw"
 
 
 class Cell(HTMLParser):

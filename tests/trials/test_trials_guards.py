@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from pitprop.trials.guards import guard
 
@@ -33,6 +35,29 @@ def test_a_guard_that_is_lower_where_it_lives_is_not_better_where_it_dies():
     assert judged(LIVES, lower).verdict == "better" and judged(LIVES, lower, "loss").verdict == "changed"
     dead = judged(LIVES, [NAN, *lower[1:]])
     assert dead.verdict == "inconclusive" and dead.high < 0 and dead.moved
+
+
+def test_a_guard_without_a_direction_says_no_more_than_one_with_either():
+    """Both sides of its interval, beside survival, would err 1.5 times as often as it may."""
+    rng, said = np.random.default_rng(0), []
+    for _ in range(300):
+        runs = rng.normal(0, 1, (2, 8)) + rng.choice([-3, 0, 3], (2, 1))
+        runs[rng.random((2, 8)) < rng.choice([0, 0.2, 0.6], (2, 1))] = NAN
+        both = [judged(*runs, text).verdict != "inconclusive" for text in ("loss=lower", "loss=higher", "loss")]
+        said.append(both)
+        assert both[2] == (both[0] and both[1])
+    assert {tuple(s) for s in said} >= {(True, True, True), (True, False, False), (False, True, False)}
+
+
+@pytest.mark.slow
+def test_guards_without_a_direction_whose_runs_die_err_at_most_5_percent():
+    """4000 null guards of 32 seeds, half of whose runs die: at 5 % each."""
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(4000):
+        runs = rng.normal(0, 1, (2, 32))
+        runs[rng.random((2, 32)) < 0.5] = NAN
+        wrong += judged(*runs, "loss").verdict != "inconclusive"
+    assert wrong <= stats.binom.ppf(0.999, 4000, 0.05)
 
 
 def test_two_guards_that_are_the_same_say_nothing():

@@ -161,7 +161,7 @@ def test_record_and_verdict_carry_the_measurement(pool, reference, tmp_path):
     assert results["control", 0]["inserted"] == []
     record = json.loads((tmp_path / "runs" / f"{results['bounded', 1]['address']}.json").read_text())
     assert record["inserted"][0]["1"] > 0
-    scaled, bounded = judge(plan, arms, plan.seeds, results, holm=True)
+    scaled, bounded = judge(plan, arms, plan.seeds, results)
     assert scaled.changes.endswith("(keeps the function at insertion: relative change 0)")
     assert "changes its output by 0." in bounded.changes
 

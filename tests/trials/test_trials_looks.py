@@ -81,7 +81,7 @@ def test_a_diagnosis_with_more_seeds_is_another_look(pool, reference, tmp_path):
 
 def test_what_may_settle_it_is_counted_at_the_level_of_the_next_look():
     plan = dataclasses.replace(PLAN, seeds=tuple(range(6)), look=1)
-    (c,) = judge(plan, plan.arms, plan.seeds, records([0.0] * 6, [1.0, -0.6, 1.2, 0.2, 0.9, -0.2]), holm=True)
+    (c,) = judge(plan, plan.arms, plan.seeds, records([0.0] * 6, [1.0, -0.6, 1.2, 0.2, 0.9, -0.2]))
     later = for_the_next(c, plan).further_seeds
     assert c.verdict == "inconclusive" and later > c.further_seeds
     assert for_the_next(c, dataclasses.replace(plan, look=0)).further_seeds > c.further_seeds
@@ -103,7 +103,7 @@ def test_adding_seeds_until_it_is_settled_errs_at_most_5_percent():
         wrong[counted] = np.zeros(3000, bool)
         for look, count in enumerate(range(4, 29, 4), 1):
             plan = dataclasses.replace(PLAN, seeds=tuple(range(count)), look=look * counted)
-            (c,) = judge(plan, plan.arms, plan.seeds, records([0.0] * count, treated[0, :count]), holm=True)
+            (c,) = judge(plan, plan.arms, plan.seeds, records([0.0] * count, treated[0, :count]))
             low, high = bounds(treated[:, :count], c.confidence)
             assert (c.low, c.high) == pytest.approx((low[0], high[0]))
             wrong[counted] |= (low > 0) | (high < 0)

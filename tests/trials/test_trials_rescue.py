@@ -25,10 +25,10 @@ from pitprop.trials.rescue_arms import Origin, combined_arms
 from pitprop.watch.snapshots import taken
 
 
-def collapse(folder, training, steps=150, snapshots=1.0):
+def collapse(folder, training, steps=150, snapshots=1.0, every=1):
     """A watched run with snapshots that ends collapsed."""
     with pitprop.watch(
-        training.model, training.optimizer, run=folder, every=1, budget=None, quiet=True, snapshots=snapshots
+        training.model, training.optimizer, run=folder, every=every, budget=None, quiet=True, snapshots=snapshots
     ) as watch:
         for batch in islice(training.batches(0), steps):
             watch.log(**training.step(batch))
@@ -231,6 +231,15 @@ def test_a_healthy_run_needs_no_rescue(pool, reference, tmp_path):
     result = rescue(run, reference("recipes_rescue", "struck"), folder=tmp_path / "out", executor=pool)
     assert not result.collapsed and result.conclusion.statement.startswith("Nothing to rescue")
     assert report.build(result.folder).headline.tone == "clear"
+
+
+def test_of_a_run_that_was_hardly_watched_that_is_said_first(pool, reference, tmp_path):
+    run = collapse(tmp_path / "run", recipes_rescue.Regression(0, recipes_rescue.Drifting()), every=8)
+    result = rescue(run, reference("recipes_rescue", "drifting"), folder=tmp_path / "out", executor=pool)
+    assert result.conclusion.statement.startswith("Too few rows to tell: 19 of 150 steps measured")
+    assert "every=1" in result.conclusion.next and "budget=None" in result.conclusion.next
+    head = report.build(result.folder).headline
+    assert head.tone == "warning" and head.statement.startswith("Too few rows to tell")
 
 
 @pytest.mark.parametrize(

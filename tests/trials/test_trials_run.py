@@ -12,6 +12,7 @@ from pitprop.trials.guards import guard
 from pitprop.trials.interventions import ClipGradient, Knob, LearningRate, Scale
 from pitprop.trials.judge import gain, inert, judge
 from pitprop.trials.run import RunSpec, spec_source, to_json_number, train_run
+from pitprop.trials.trial_file import timing
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_results_are_written_and_not_run_again(pool, plan, tmp_path):
     assert len(list((tmp_path / "runs").glob("*.json"))) == 8
     assert {key: again[key] for key in results} == results
 
-    comparison, *_ = judge(two, two.arms, two.seeds, results, holm=True)
+    comparison, *_ = judge(two, two.arms, two.seeds, results)
     assert comparison.control == (0.0, 0.0) and gain(comparison) > 0.1
     assert comparison.plan == two.hash and comparison.changes == "knob pool = 'none'"
 
@@ -90,7 +91,7 @@ def test_an_arm_that_breaks_is_marked_and_the_trial_goes_on(pool, plan, tmp_path
     assert {results["arm 0", s]["status"] for s in (0, 1)} == {"failed"}
     assert error in results["arm 0", 0]["error"]
     assert {results[arm, s]["status"] for arm in ("control", "arm 1") for s in (0, 1)} == {"done"}
-    bad, good = judge(broken, broken.arms, broken.seeds, results, holm=True)
+    bad, good = judge(broken, broken.arms, broken.seeds, results)
     assert bad.verdict == "inconclusive" and math.isnan(bad.effect)
     assert good.effect > 0.1
 
@@ -104,8 +105,11 @@ def test_an_arm_that_kills_its_process_is_marked(pool, plan, tmp_path):
 
 def test_a_worker_that_dies_once_costs_nothing(pool, plan, tmp_path):
     once = plan(Knob("failing", f"die once {tmp_path / 'died'}"), seeds=(0,))
-    assert run_plan(once, tmp_path, executor=pool)["arm 0", 0]["status"] == "done"
-    assert (tmp_path / "died").exists()
+    results = run_plan(once, tmp_path, executor=pool)
+    assert results["arm 0", 0]["status"] == "done" and (tmp_path / "died").exists()
+    assert results["arm 0", 0]["restarts"] == 1 and results["control", 0]["restarts"] == 0
+    assert timing(results)["restarted_runs"] == 1
+    assert timing(run_plan(once, tmp_path, executor=pool))["restarted_runs"] == 1  # kept with the run
 
 
 def test_a_run_that_diverges_is_evaluated_and_its_nan_is_kept(pool, plan, tmp_path):

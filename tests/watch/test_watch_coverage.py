@@ -111,8 +111,8 @@ def test_a_search_for_a_scale_is_not_said(tmp_path):
 @pytest.mark.parametrize(
     ("steps", "every", "said"),
     [
-        (100, 4, "Measured only 25 of 100 steps; most rules need 40 rows: pass `every=` or `budget=`"),
-        (20, 1, "Measured only 20 steps; most rules need 40 rows: a longer run tells more"),
+        (100, 4, "Too few rows to tell: 25 of 100 steps measured, most rules need 40; watch with a smaller `every=`"),
+        (20, 1, "Too few rows to tell: 20 of 20 steps measured, most rules need 40; a longer run tells more"),
         (50, 1, None),
     ],
 )

@@ -6,7 +6,9 @@ This file imports no framework: what a case needs is named by a string until it 
 from dataclasses import dataclass
 
 from pitprop._errors import PitpropError, nearest
+from pitprop.cases.clip_anomaly.options import Options as ClipOptions
 from pitprop.cases.model_merging.options import Options as MergingOptions
+from pitprop.cases.timestep_attack.options import Options as AttackOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,20 @@ CASES: tuple[Case, ...] = (
         recipe="pitprop.cases.model_merging.recipe:recipe",
         run="pitprop.cases.model_merging.run:run",
         options=MergingOptions,
+    ),
+    Case(
+        name="clip_anomaly",
+        title="CLIP with adapters finds defects until cross-attention is put in and its second stage stalls (seed 1)",
+        recipe="pitprop.cases.clip_anomaly.recipe:recipe",
+        run="pitprop.cases.clip_anomaly.run:run",
+        options=ClipOptions,
+    ),
+    Case(
+        name="timestep_attack",
+        title="learnable timestep weights of an attack on diffusion latents go to one timestep (seed 0)",
+        recipe="pitprop.cases.timestep_attack.recipe:recipe",
+        run="pitprop.cases.timestep_attack.run:run",
+        options=AttackOptions,
     ),
 )
 

@@ -13,3 +13,5 @@ class CaseResult:
     """What was measured, and the value, in the order to print them."""
     files: tuple[Path, ...]
     """What was written."""
+    diagnose: bool = True
+    """Whether the case's recipe is the system that ran, so that a diagnosis of it belongs beside the rows."""

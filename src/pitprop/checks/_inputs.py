@@ -28,7 +28,7 @@ def inputs_of(model: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> dict[
 
 def batch_size(tensors) -> int:
     """The length that most first axes have."""
-    return max(Counter(t.shape[0] for t in tensors if t.dim()).items(), key=lambda kv: kv[1], default=(0, 0))[0]
+    return max(Counter(t.shape[0] for t in tensors if t.shape).items(), key=lambda kv: kv[1], default=(0, 0))[0]
 
 
 def changed(

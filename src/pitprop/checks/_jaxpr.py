@@ -6,6 +6,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from pitprop.watch._pytree import named_leaves
+
 SUMS = ("psum", "pmax", "pmin", "pmean", "all_gather", "psum2", "psum_invariant", "all_gather_invariant")
 """Primitives after which all workers along their axis hold the same."""
 
@@ -22,6 +24,50 @@ def own_parts(step: Callable[..., Any], state: Any, batch: tuple, axis: str) -> 
     own = [i >= given for i in range(len(closed.jaxpr.invars))]
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(shape)]
     return [path for path, differs in zip(paths, _follow(closed.jaxpr, own, axis), strict=True) if differs]
+
+
+SAME, BATCH, OWN = range(3)
+"""Of a value outside of any mapping: knows nothing of the batch; depends on it; is another one on each worker."""
+REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "dot_general")
+"""Primitives that may bring the workers' results together where they lie in one array."""
+
+
+def differing_parts(step: Callable[..., Any], state: Any, batch: Any) -> list[str]:
+    """Paths in the new state that a mapped part of `step(state, batch)` computes from each worker's own batch alone."""
+    closed, shape = jax.make_jaxpr(step, return_shape=True)(state, batch)
+    given = len(jax.tree.leaves(state))
+    grades = [BATCH if i >= given else SAME for i in range(len(closed.jaxpr.invars))]
+    results = _grade(closed.jaxpr, grades)
+    names = [name for name, _ in named_leaves(shape)]
+    return [name for name, grade in zip(names, results, strict=True) if grade == OWN]
+
+
+def _grade(jaxpr: Any, given: Sequence[int]) -> list[int]:
+    grades = dict(zip(jaxpr.invars, given, strict=True))
+
+    def of(variable: Any) -> int:
+        return SAME if isinstance(variable, core.Literal) else grades.get(variable, SAME)
+
+    for equation in jaxpr.eqns:
+        inputs = [of(variable) for variable in equation.invars]
+        params, highest = equation.params, max(inputs, default=SAME)
+        inner = params.get("jaxpr", params.get("call_jaxpr", params.get("fun_jaxpr")))
+        inner = getattr(inner, "jaxpr", inner)
+        if equation.primitive.name == "shard_map":
+            own = [grade >= BATCH for grade in inputs]
+            apart = [
+                any(several)
+                for several in zip(*(_follow(inner, own, a) for a in params["mesh"].axis_names), strict=True)
+            ]
+            found = [OWN if differs else min(highest, BATCH) for differs in apart]
+        elif equation.primitive.name in REDUCTIONS:
+            found = [min(highest, BATCH)] * len(equation.outvars)
+        elif inner is not None and len(inner.invars) == len(inputs) and len(inner.outvars) == len(equation.outvars):
+            found = _grade(inner, inputs)
+        else:
+            found = [highest] * len(equation.outvars)
+        grades.update(zip(equation.outvars, found, strict=True))
+    return [of(variable) for variable in jaxpr.outvars]
 
 
 def _follow(jaxpr: Any, own: Sequence[bool], axis: str) -> list[bool]:

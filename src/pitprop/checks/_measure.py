@@ -73,13 +73,14 @@ class Measured:
 def measure(subject: Subject) -> Measured:
     """Measure the first batch; the model stays as it is."""
     found = Measured()
-    with preserved(subject.model), _observed(subject.model, found):
+    with preserved(subject.model), observed(subject.model, found):
         one_pass(subject, subject.batches[0])
     return found
 
 
 @contextlib.contextmanager
-def _observed(model: nn.Module, found: Measured) -> Iterator[None]:
+def observed(model: nn.Module, found: Measured) -> Iterator[None]:
+    """What `model` does within is added to `found`, in the order in which it happens."""
     sites = read_sites(model)
     stack: list[tuple[nn.Module, str]] = [(model, ROOT)]
 

@@ -1,6 +1,7 @@
 """All checks on one subject; none of them can take the caller down."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
@@ -22,7 +23,14 @@ def run_all(entries: Iterable[CheckEntry], subject: Subject, allow: Iterable[str
             do="Pass the `torch.nn.Module` that is trained.",
         )
     entries = tuple(entries)
-    allowed = read_allow(allow, (*(entry.name for entry in entries), NOT_RUN))
+    return ask(entries, subject, allow, tuple(entry.name for entry in entries))
+
+
+def ask(
+    entries: Iterable[Any], subject: Any, allow: Iterable[str], names: tuple[str, ...], more: Iterable[Finding] = ()
+) -> list[Finding]:
+    """Findings of `entries` on a subject of their kind, and `more`; `names` may be allowed."""
+    allowed = read_allow(allow, (*names, NOT_RUN))
     findings: list[Finding] = []
     raised: dict[str, list[str]] = {}
     waiting: dict[str, list[str]] = {}
@@ -44,9 +52,9 @@ def run_all(entries: Iterable[CheckEntry], subject: Subject, allow: Iterable[str
         found(NOT_RUN, "note", ROOT, f"{', '.join(names)}: not asked, for want of {need}.")
         for need, names in waiting.items()
     ]
-    return [finding for finding in findings if not is_allowed(finding, allowed)]
+    return [finding for finding in (*findings, *more) if not is_allowed(finding, allowed)]
 
 
-def _given(subject: Subject, need: str) -> bool:
+def _given(subject: Any, need: str) -> bool:
     value = getattr(subject, need)
     return value is not None and value != ()

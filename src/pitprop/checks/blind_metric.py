@@ -3,7 +3,7 @@
 ## What it detects
 `evaluate` is asked three times: as it is, with the model's inputs shuffled over the batch, and with the first sample's
 input for all. A metric that is the same each time can't see the failure (warning when it is the one that decides, else
-note).
+note). Of a model whose own outputs are the same each time, no metric could see more, and nothing is said.
 
 ## Why it matters
 Every verdict of a trial, and every early stopping, is only as good as its metric. One that is computed from the
@@ -42,9 +42,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from pitprop.checks._check import Subject, found
-from pitprop.checks._forward import preserved
+from pitprop.checks._forward import differ, preserved, tensors_in
 from pitprop.checks._inputs import changed, first_for_all, inputs_of, rolled
 from pitprop.checks._wake import is_zero, nudge
 from pitprop.records import RUN, Finding
@@ -63,25 +64,37 @@ class BlindMetric:
         reached = 0
 
         def asked(change=None):
-            def hook(module, args, kwargs):
+            outputs = []
+
+            def enter(module, args, kwargs):
                 nonlocal reached
                 inputs = inputs_of(model, args, kwargs)
                 reached += bool(inputs)
                 return changed(model, args, kwargs, inputs, change) if change else None
 
-            handle = model.register_forward_pre_hook(hook, with_kwargs=True)
+            def leave(module, args, output):
+                outputs.extend(tensor.detach().clone() for tensor in tensors_in(output))
+
+            handles = (
+                model.register_forward_pre_hook(enter, with_kwargs=True),
+                model.register_forward_hook(leave),
+            )
             try:
                 torch.manual_seed(0)
-                return dict(evaluate())
+                return dict(evaluate()), outputs
             finally:
-                handle.remove()
+                for handle in handles:
+                    handle.remove()
 
         with preserved(model), subject.kept():
             nudge([p for p in model.parameters() if is_zero(p)])
-            plain = asked()
+            plain, outputs = asked()
             if not reached:
                 return []
-            others = [asked(rolled), asked(first_for_all)]
+            changes = [asked(rolled), asked(first_for_all)]
+            if not _looks(outputs, *(then for _, then in changes)):
+                return []  # there is nothing for a metric to see
+            others = [metrics for metrics, _ in changes]
         return [
             found(
                 self.name,
@@ -93,6 +106,20 @@ class BlindMetric:
             for metric, value in plain.items()
             if all(other.get(metric) == value for other in others)
         ]
+
+
+def _looks(outputs: list[Tensor], shuffled: list[Tensor], one_for_all: list[Tensor]) -> bool:
+    """Whether the model looks at its input: a sample's output moves with the sample's input.
+
+    A mean over the batch moves with the batch, and not with the sample: what counts is the shuffled batch, where there
+    is an output for each sample; a loss is the same for a shuffled batch, and may move only with the other change.
+    """
+    if not len(outputs) == len(shuffled) == len(one_for_all):
+        return True
+    each = [i for i, tensor in enumerate(outputs) if tensor.dim() and len(tensor) > 1]
+    if each:
+        return differ([outputs[i] for i in each], [shuffled[i] for i in each])
+    return differ(outputs, one_for_all)
 
 
 CHECK = BlindMetric()

@@ -49,12 +49,15 @@ adaLN-Zero, arXiv 2212.09748; the FAQ of ControlNet on zero convolutions.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pitprop.checks._check import ROOT, Subject, common, found, some
 from pitprop.checks._forward import preserved
 from pitprop.checks._wake import Waking, gradients_of, is_zero, nudge, wake
 from pitprop.records import Finding
+
+if TYPE_CHECKING:
+    from pitprop.checks._jax import JaxSubject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,21 @@ class DeadZeroChain:
             f"wake-up order {told}. Behind zero tensors learning starts that many steps late.",
             {f"num_order_{order}": len(names) for order, names in by_order.items()},
         )
+
+
+def of_jax(subject: "JaxSubject") -> list[Finding]:
+    """The same question, of the parameters of a jax step."""
+    from pitprop.checks import _jax
+
+    waking, changed = _jax.wake(subject)
+    stuck = [name for name in waking.zero if name not in changed]
+    dead = []
+    if stuck and waking.silent:
+        alive = _jax.gradients_of(subject, changed | _jax.nudged(subject, stuck))
+        dead = [name for name in waking.silent if name in alive]
+    if dead:
+        return [CHECK._dead(dead, stuck, waking)]
+    return [CHECK._orders(waking)] if any(waking.orders.values()) else []
 
 
 CHECK = DeadZeroChain()

@@ -44,7 +44,7 @@ Catalogue of failure modes, modes 10 and 11, and its whitelist of structural zer
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -53,6 +53,9 @@ from pitprop.checks._check import ROOT, Subject, common, found, some
 from pitprop.checks._forward import differ, one_pass, preserved, tensors_in
 from pitprop.checks._wake import gradients_of, is_zero, nudge, wake
 from pitprop.records import Finding
+
+if TYPE_CHECKING:
+    from pitprop.checks._jax import JaxSubject
 
 MOST = 32
 """Modules in question that are changed one by one; the rest are changed together."""
@@ -87,6 +90,9 @@ class NoGradient:
             return [
                 self._finding("note", common(without), f"{seen} the same pass gives different outputs.", len(without))
             ]
+        return self._tell(without, cut)
+
+    def _tell(self, without: list[str], cut: dict[str, list[str]]) -> list[Finding]:
         findings = []
         for site, names in cut.items():
             seen = f"{len(names)} parameters at {site} ({some(names)}) change the output and get no gradient"
@@ -135,6 +141,28 @@ def _moves(subject: Subject, names: list[str], before: list[Tensor]) -> bool:
 def _outputs(subject: Subject) -> list[Tensor]:
     done = one_pass(subject, subject.batches[0])
     return [t.detach().clone() for t in tensors_in((done.output, done.loss))]
+
+
+def of_jax(subject: "JaxSubject") -> list[Finding]:
+    """The same question, of the parameters of a jax step; what they change are its metrics."""
+    from pitprop.checks import _jax
+
+    waking, changed = _jax.wake(subject)
+    if not waking.silent:
+        return []
+    changed |= _jax.nudged(subject, [name for name in waking.zero if name not in changed])
+    alive = _jax.gradients_of(subject, changed) | waking.orders.keys()
+    without = [name for name in waking.silent if name not in alive]
+    if not alive:
+        reason = "no parameter gets a gradient: the loss does not depend on the model, or is cut off from it."
+        return [CHECK._finding("failure", ROOT, reason, len(without))]
+    _, before = subject.ask(changed, subject.batches[0])
+    cut: dict[str, list[str]] = {}
+    for name in without:
+        _, after = subject.ask(changed | _jax.nudged(subject, [name], size=0.1), subject.batches[0])
+        if _jax.moved(before, after):
+            cut.setdefault(common([name]), []).append(name)
+    return CHECK._tell(without, cut)
 
 
 CHECK = NoGradient()

@@ -2,15 +2,18 @@
 
 ## What it detects
 The same call is made in train mode and in eval mode; modules with parameters that run in one only are warnings. So are
-copies of the model in the training (an EMA) whose flags or numbers differ from the model's.
+modules with trained parameters that run in a training step and not in the recipe's own `evaluate()`, and copies of the
+model in the training (an EMA) whose flags or numbers differ from the model's.
 
 ## Why it matters
 A module that runs only in evaluation is never trained; one that runs only in training is missing from every number that
 is reported. A copy made before a flag was switched evaluates another model: one project of the survey read 0 % from an
-EMA that had inherited `active=False`.
+EMA that had inherited `active=False`. Another trained a cross-attention for weeks, and its test script called the model
+without the argument that switches it on.
 
 ## Reads
-One batch and two forward passes; attributes of plain type (bool, number, text) of the model and of its copies.
+One batch and two forward passes; one evaluation, where there is one; attributes of plain type (bool, number, text) of
+the model and of its copies.
 
 ## Threshold
 None: a module ran or it didn't, a flag is equal or it isn't.
@@ -18,7 +21,8 @@ None: a module ran or it didn't, a flag is equal or it isn't.
 ## When it is wrong
 Auxiliary heads that help training only do so on purpose. Modules without parameters (dropout, noise) are left out. A
 flag that a schedule switches later is seen only in the state that the model is in now: ask again with a checkpoint, or
-see `ema-drift`, which watches. Of a recipe, copies are the modules among the training's attributes and theirs.
+see `ema-drift`, which watches. Of a recipe, copies are the modules among the training's attributes and theirs. An
+evaluation that calls no module of the model (it evaluates a copy, or calls functions of the parameters) is not judged.
 
 ## Remedies
 Take the branch on `self.training` away, or hold flags in buffers, which copies and checkpoints carry.
@@ -38,9 +42,12 @@ Take the branch on `self.training` away, or hold flags in buffers, which copies 
 ('warning', 'adapter runs in train mode and not in eval mode: the numbers of an evaluation are without it.')
 
 ## References
-Catalogue of failure modes, modes 23 and 38; seed 2, whose follow-up is `BUG_FIX_META_LEARNING_AT_EVAL.md`.
+Catalogue of failure modes, modes 23 and 38; seed 2, whose follow-up is `BUG_FIX_META_LEARNING_AT_EVAL.md`; seed 1,
+whose `test_cross_attention_feedback.py` evaluates with the cross-attention off.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,6 +78,7 @@ class TrainEvalActivity:
             for name, copy in subject.copies.items()
             for path, flag, ours, theirs in _flags(subject.model, copy)
         ]
+        findings += _unevaluated(subject)
         ran = _census(subject)
         if ran is None:
             return findings
@@ -78,9 +86,7 @@ class TrainEvalActivity:
             ("train", "eval", "the numbers of an evaluation are without it"),
             ("eval", "train", "it is never trained"),
         ):
-            only = ran[here] - ran[there]
-            outermost = sorted(p for p in only if not any(p.startswith(f"{other}.") for other in only))
-            for path in outermost:
+            for path in _outermost(ran[here] - ran[there]):
                 message = f"{path} runs in {here} mode and not in {there} mode: {meaning}."
                 findings.append(found(self.name, "warning", path, message))
         return findings
@@ -99,22 +105,54 @@ def _census(subject: Subject) -> dict[str, set[str]] | None:
         torch.backends.mha.set_fastpath_enabled(False)
         try:
             for mode in ("train", "eval"):
-                ran[mode] = seen = set()
-                handles = [
-                    module.register_forward_hook(lambda *_, path=path, seen=seen: seen.add(path))
-                    for path, module in model.named_modules()
-                    if next(module.parameters(), None) is not None
-                ]
                 model.train(mode == "train")
-                try:
-                    with torch.no_grad():
-                        model(*done.args, **done.kwargs)
-                finally:
-                    for handle in handles:
-                        handle.remove()
+                with torch.no_grad(), _running(model) as ran[mode]:
+                    model(*done.args, **done.kwargs)
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
     return ran
+
+
+def _unevaluated(subject: Subject) -> list[Finding]:
+    """What a training step runs and trains, and an evaluation doesn't run."""
+    if subject.evaluate is None:
+        return []
+    model = subject.model
+    with preserved(model), _running(model) as trained:
+        one_pass(subject, subject.batches[0])
+    with preserved(model), _running(model) as evaluated:
+        subject.evaluate()
+    asking = {path for path, module in model.named_modules() if any(p.requires_grad for p in module.parameters())}
+    only = (trained - evaluated) & asking if evaluated else set()
+    return [
+        found(
+            TrainEvalActivity.name,
+            "warning",
+            path,
+            f"{path} runs and is trained in a step, and doesn't run in `evaluate()`: the numbers are without it.",
+        )
+        for path in _outermost(only - {""})
+    ]
+
+
+@contextlib.contextmanager
+def _running(model: nn.Module) -> Iterator[set[str]]:
+    """Paths of the modules with parameters that run within."""
+    seen: set[str] = set()
+    handles = [
+        module.register_forward_hook(lambda *_, path=path: seen.add(path))
+        for path, module in model.named_modules()
+        if next(module.parameters(), None) is not None
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _outermost(paths: set[str]) -> list[str]:
+    return sorted(path for path in paths if not any(path.startswith(f"{other}.") for other in paths))
 
 
 def _flags(model: nn.Module, copy: nn.Module):

@@ -42,7 +42,7 @@ Documentation of `torch.nn.parallel.DistributedDataParallel` and of `jax.lax.pme
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import distributed
@@ -50,6 +50,9 @@ from torch import distributed
 from pitprop.checks._check import Subject, common, found, some
 from pitprop.checks._forward import preserved
 from pitprop.records import Finding
+
+if TYPE_CHECKING:
+    from pitprop.checks._jax import JaxSubject
 
 NAME = "unsynchronised-replicas"
 NUM_STEPS = 2
@@ -111,6 +114,23 @@ def in_jax(step: Callable[..., Any], state: Any, *batch: Any, axis: str) -> list
     parts = f" at {some(own)}" if any(own) else ""
     message = f'the new state{parts} depends on each worker\'s own batch, with no psum or pmean over "{axis}" between.'
     return [found(NAME, "failure", own[0] or "<model>", message, {"num_tensors": len(own)})]
+
+
+def of_jax(subject: "JaxSubject") -> list[Finding]:
+    """The same question, of a whole jax step that maps over workers inside (`shard_map`, `pmap`)."""
+    from pitprop.checks._jaxpr import differing_parts
+
+    own = differing_parts(
+        lambda state, batch: subject.step(state, batch, subject.tx)[0], subject.state, subject.batches[0]
+    )
+    parts = sorted(part for part in own if part.startswith("params"))
+    if not parts:
+        return []
+    message = (
+        f"{len(parts)} parameters ({some(parts)}) are computed by each worker from its own batch, with no psum or "
+    )
+    message += "pmean between."
+    return [found(NAME, "failure", common(parts), message, {"num_tensors": len(parts)})]
 
 
 CHECK = UnsynchronisedReplicas()

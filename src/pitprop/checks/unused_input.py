@@ -43,16 +43,20 @@ warning the output does not depend on `condition`: shuffled over the batch, it m
 Catalogue of failure modes, modes 8 and 17.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from pitprop.checks._check import ROOT, Subject, found
 from pitprop.checks._forward import differ, one_pass, preserved, tensors_in
-from pitprop.checks._inputs import changed, inputs_of, rolled
+from pitprop.checks._inputs import batch_size, changed, inputs_of, rolled
 from pitprop.checks._wake import is_zero, nudge
 from pitprop.records import Finding
+
+if TYPE_CHECKING:
+    from pitprop.checks._jax import JaxSubject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,20 +87,56 @@ class UnusedInput:
             inputs = inputs_of(model, done.args, done.kwargs)
             asked = [name for name, t in inputs.items() if not torch.equal(t, rolled(t))]
             unused = [name for name in asked if not differ(before, answer((name,)))]
+        return self._tell(asked, unused, "the output")
+
+    def _tell(self, asked: list[str], unused: list[str], what: str) -> list[Finding]:
         if unused and len(unused) == len(asked):
-            message = f"the output is the same whatever goes in ({', '.join(f'`{n}`' for n in unused)})."
+            message = f"{what} is the same whatever goes in ({', '.join(f'`{n}`' for n in unused)})."
             return [found(self.name, "failure", ROOT, message, {"num_inputs": len(asked)}, ("ShuffleCondition",))]
         return [
             found(
                 self.name,
                 "warning",
                 ROOT,
-                f"the output does not depend on `{name}`: shuffled over the batch, it moves nothing.",
+                f"{what} does not depend on `{name}`: shuffled over the batch, it moves nothing.",
                 {"num_inputs": len(asked)},
                 ("ShuffleCondition",),
             )
             for name in unused
         ]
+
+
+def of_jax(subject: "JaxSubject") -> list[Finding]:
+    """The same question, of the arrays in a jax step's batch: do its metrics depend on them?
+
+    Each is shuffled over the batch against the others, and replaced by its first sample; targets count as inputs.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from pitprop.checks import _jax
+    from pitprop.watch._pytree import named_leaves
+
+    # What a mean over the batch says of an input is small: large weights and a fine comparison, for what is not used
+    # changes no bit of it.
+    nudged = _jax.nudged(subject, _jax.zero_parameters(subject), size=0.3)
+    batch = subject.batches[0]
+    leaves = [(name or "the batch", jnp.asarray(leaf)) for name, leaf in named_leaves(batch)]
+    size = batch_size([leaf for _, leaf in leaves])
+    _, before = subject.ask(nudged, batch)
+
+    def moves(at: int, change: Callable) -> bool:
+        changed = [change(leaf) if i == at else leaf for i, (_, leaf) in enumerate(leaves)]
+        return _jax.moved(before, subject.ask(nudged, jax.tree.unflatten(jax.tree.structure(batch), changed))[1], 1e-6)
+
+    asked = {
+        (name if name[0].isalpha() else f"batch.{name}"): at
+        for at, (name, leaf) in enumerate(leaves)
+        if leaf.ndim and leaf.shape[0] == size > 1 and not bool((leaf == jnp.roll(leaf, 1, 0)).all())
+    }
+    changes = (lambda x: jnp.roll(x, 1, 0), lambda x: jnp.broadcast_to(x[:1], x.shape))
+    unused = [name for name, at in asked.items() if not any(moves(at, change) for change in changes)]
+    return CHECK._tell(list(asked), unused, "the step")
 
 
 CHECK = UnusedInput()

@@ -32,10 +32,13 @@ RESUMABLE = ("bisect", "diagnose", "rescue", "trial")
 
 EXTRAS = {
     "diffusers": "paper",
+    "flax": "jax",
+    "jax": "jax",
     "jinja2": "report",
     "markdown_it": "report",
     "markupsafe": "report",
     "matplotlib": "cases",
+    "optax": "jax",
     "platformdirs": "cases",
     "pyarrow": "parquet",
     "safetensors": "torch",

@@ -34,6 +34,7 @@ def show(
     place: Place,
     *,
     grouped: bool = False,
+    notes: Sequence[str] | None = None,
 ) -> None:
     """Print `findings`, the most severe first.
 
@@ -44,16 +45,18 @@ def show(
         places: Site -> where it lies in the user's source, as far as known.
         place: Where what was examined lies: for all other sites.
         grouped: Whether findings that came together (`rules/_group.py`) are one. JSON has them one by one as well.
+        notes: What could not be seen; None where nobody keeps such notes.
     """
     ordered = sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), f.onset))
     groups = group(findings) if grouped else [Group((finding,)) for finding in ordered]
     if form == "json":
-        kept = {"groups": [one.facts() for one in groups]} if grouped else {}
+        kept: dict[str, Any] = {"groups": [one.facts() for one in groups]} if grouped else {}
+        kept |= {} if notes is None else {"notes": list(notes)}
         print_json({**document, **kept, "findings": [dataclasses.asdict(finding) for finding in ordered]})
         return
     pages = {entry.name: entry for kind in ("checks", "rules") for entry in entries(kind)}
     if form == "sarif":
-        print_json(_sarif(groups, lambda site: places.get(site, place), pages))
+        print_json(_sarif(groups, lambda site: places.get(site, place), pages, notes))
         return
     for finding in map(_as_one, groups):
         if form == "github":
@@ -64,6 +67,11 @@ def show(
         say(f"  {escape(finding.message)}")
         explain = f"explain: pitprop explain {finding.rule}; " if finding.rule in pages else ""
         say(f"  [dim]{explain}allow: --allow {finding.rule}[/dim]")
+    for note in notes or ():
+        if form == "github":
+            print(f"::notice title=pitprop::{_escaped(note)}")
+        else:
+            say(escape(note))
 
 
 def _as_one(one: Group) -> Finding:
@@ -78,7 +86,9 @@ def exit_code(findings: Sequence[Finding], fail_on: Severity) -> int:
     return FOUND if any(SEVERITIES.index(f.severity) >= SEVERITIES.index(fail_on) for f in findings) else 0
 
 
-def _sarif(groups: Sequence[Group], place_of: Callable[[str], Place], pages: Mapping[str, Entry]) -> dict[str, Any]:
+def _sarif(
+    groups: Sequence[Group], place_of: Callable[[str], Place], pages: Mapping[str, Entry], notes: Sequence[str] | None
+) -> dict[str, Any]:
     """A SARIF 2.1.0 log of one run: a result for each group, at its gravest finding, with the other sites related."""
     names = list(dict.fromkeys(one.rule for one in groups))
     rules = [
@@ -110,10 +120,12 @@ def _sarif(groups: Sequence[Group], place_of: Callable[[str], Place], pages: Map
         }
         results.append(result | ({"relatedLocations": related} if related else {}))
     driver = {"name": "pitprop", "version": pitprop.__version__, "rules": rules}
+    told = [{"level": "note", "message": {"text": note}} for note in notes or ()]
+    invocation = {"executionSuccessful": True, "toolExecutionNotifications": told}
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": results}],
+        "runs": [{"tool": {"driver": driver}, "invocations": [invocation], "results": results}],
     }
 
 

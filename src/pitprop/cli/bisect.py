@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from pitprop._errors import USAGE
 from pitprop.cli._app import FOUND, Json, On, Timeout, app
 from pitprop.cli._recipes import folder_name, reference_of
 from pitprop.cli._say import print_json, progress_bar, say
@@ -38,6 +39,7 @@ def bisect(
 
     Runs the good and the bad end, then sets of the changes (or commits) between them, each at as many seeds as it
     takes to be sure; confirms what it finds on fresh seeds. Commits run in worktrees; your checkout is not touched.
+    Exit code 2: bad is better than good, so the two were swapped, perhaps.
 
     Args:
         recipe: FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or the name of a case.
@@ -74,4 +76,6 @@ def bisect(
     else:
         reports.to_text(built, Console())
         say(f"\nThe report: [bold]{page}[/bold]")
+    if getattr(found, "swapped", False):
+        return USAGE
     return FOUND if found.collapsed else 0

@@ -30,7 +30,7 @@ def _command(found: Case) -> Callable[..., int]:
 
         Args:
             claims: Judge every claim of the original post-mortem, each by its trial.
-            diagnose: Also find the cause by trials, as `pitprop diagnose NAME` does.
+            diagnose: Also find the cause by trials, as `pitprop diagnose NAME` does; not at full size.
             out: Folder for what the case writes; by default runs/NAME-case.
         """
         return _run(found, found.options() if options is None else options, claims, diagnose, out, json)
@@ -58,7 +58,7 @@ def _run(found: Case, options: Any, claims: bool, diagnose: bool, out: Path | No
         for file in result.files:
             say(f"  [dim]{file}[/dim]")
     document = {"case": found.name, "rows": [list(row) for row in result.rows], "files": [str(f) for f in result.files]}
-    if diagnose:
+    if diagnose and result.diagnose:
         _, built = find_cause(found.recipe, folder / "diagnosis", {}, quiet=json)
         document["diagnosis"] = json_.loads(reports.to_json(built))
         if not json:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
+from rich.padding import Padding
 
 from pitprop.cli._app import Json, app
 from pitprop.cli._say import escape, print_json, say
@@ -23,17 +23,17 @@ def list_(
         what: The kind.
     """
     from pitprop.catalogue import entries
+    from pitprop.rules._card import short
 
     found = entries(what)
     if json:
         print_json([{"name": e.name, "summary": e.summary, **e.facts} for e in found])
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("name", *found[0].facts, ""):
-        table.add_column(column.replace("_", " "), no_wrap=column in ("name", "severity", "shelf"))
+    console = Console(highlight=False)
     for entry in found:
-        table.add_row(f"[bold]{entry.name}[/bold]", *map(escape, entry.facts.values()), escape(entry.summary))
-    Console().print(table)
+        facts = entry.facts | ({"score_card": short(entry.name)} if what == "rules" else {})
+        console.print(f"[bold]{entry.name}[/bold]  [dim]{escape('  '.join(facts.values()))}[/dim]")
+        console.print(Padding(escape(entry.summary), (0, 0, 0, 2)))
     return 0
 
 
@@ -53,5 +53,22 @@ def explain(name: str, /, *, json: Json = False) -> int:
         )
     else:
         say(f"[bold]{entry.name}[/bold] [dim]({entry.kind})[/dim]\n")
-        Console().print(Markdown(entry.page))
+        Console().print(Markdown(_fenced(entry.page)))
     return 0
+
+
+def _fenced(page: str) -> str:
+    """`page` with its doctests as code: Markdown takes `>>>` for three quotations."""
+    lines: list[str] = []
+    fenced = inside = False
+    for line in page.splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        if not fenced and not inside and line.lstrip().startswith(">>>"):
+            lines.append("```pycon")
+            inside = True
+        elif inside and not line.strip():
+            lines.append("```")
+            inside = False
+        lines.append(line)
+    return "\n".join([*lines, "```"] if inside else lines)

@@ -1,5 +1,7 @@
 """The verb that looks at a model before training."""
 
+import warnings
+
 from pitprop.cli._app import Allow, Json, Knobs, app
 from pitprop.cli._findings import Format, exit_code, show
 from pitprop.cli._recipes import pairs, reference_of
@@ -29,7 +31,9 @@ def check(
     from pitprop.trials.preflight import check_recipe
 
     form = "json" if json else format
-    with progress_bar(quiet=True):  # what a recipe prints is not part of the answer
+    # What a recipe prints is not part of the answer, and neither is what it warns of.
+    with progress_bar(quiet=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
         checked = check_recipe(reference_of(recipe), pairs(knob), seed, allow)
     show(checked.findings, form, {"recipe": recipe}, checked.places, checked.place)
     if form == "text" and all(finding.severity == "note" for finding in checked.findings):

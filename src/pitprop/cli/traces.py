@@ -27,18 +27,22 @@ def detect(
         run: Folder of the run.
         fail_on: Lowest severity that makes the exit code 1.
     """
-    from pitprop.rules import RULES, by_name
-    from pitprop.rules import detect as detect_
+    from pitprop.rules import RULES, by_name, replay
     from pitprop.trace import Reader
 
     form = "json" if json else format
     with Reader(run) as trace:
-        findings = detect_(trace.rows(), tuple(by_name(name) for name in rule) or RULES, allow=allow)
+        seen = replay(trace, tuple(by_name(name) for name in rule) or RULES, allow)
         steps = trace.last_step
-    show(findings, form, {"run": str(run), "last_step": steps}, {}, (run / "trace.sqlite", None), grouped=True)
-    if form == "text" and all(finding.severity == "note" for finding in findings):
+        coverage: dict = trace.meta("coverage", {})  # type: ignore[assignment]
+    notes = [note for note in coverage.get("notes", ()) if note != seen.too_few]
+    notes += [seen.too_few] if seen.too_few else []
+    document = {"run": str(run), "last_step": steps, "rows": seen.num_measured}
+    show(seen.findings, form, document, {}, (run / "trace.sqlite", None), grouped=True, notes=notes)
+    # Of a thin run the last note is the last word: that the rules are silent says nothing.
+    if form == "text" and not seen.too_few and all(finding.severity == "note" for finding in seen.findings):
         say(f"Nothing wrong was found in {run} (last step {steps}).")
-    return exit_code(findings, fail_on)
+    return exit_code(seen.findings, fail_on)
 
 
 @app.command

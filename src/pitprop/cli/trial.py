@@ -52,7 +52,8 @@ def trial(
         fork_step: Step at which the arms part.
         guard: NAME, NAME=higher or NAME=lower: another metric to report, with the direction that is good; repeatable.
             The recipe's are reported anyway.
-        early_stop: Stop an arm as soon as it is clearly worse; all arms together still err at most 5 % of the time.
+        early_stop: Stop an arm as soon as it is clearly worse; all arms together still err at most 5 % of the time
+            where differences are symmetric. Run all where an arm may be much better at few seeds, a bit worse at most.
         workers: Runs at the same time; by default one per core.
         out: Folder for runs and results; by default runs/NAME-trial. A second call resumes there.
     """

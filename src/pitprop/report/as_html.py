@@ -67,6 +67,7 @@ def to_html(report: Report) -> str:
         short=wording.short_verdict,
         legend=LEGEND,
         duration=wording.duration,
+        restarted=wording.restarted,
         mean=mean,
         flat=flat,
         join=shlex.join,

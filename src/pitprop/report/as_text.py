@@ -16,7 +16,7 @@ from pitprop.report.as_cell import ROUNDS
 from pitprop.report.headline import mean, remedy_trial
 from pitprop.report.svg import Scale, effect_scale
 from pitprop.report.value import Diagnosis, Guard, Report, Trial
-from pitprop.report.wording import effect_words, levels, sentence, show, span, verdict_words
+from pitprop.report.wording import effect_words, levels, restarted, sentence, show, span, verdict_words
 from pitprop.rules import Group
 
 MAX_RULES = 6
@@ -56,7 +56,7 @@ def to_text(report: Report, console: Console) -> None:
             word = "no difference" if report.rescue else "exonerated"
             console.print(Text(f"{word}: " + ", ".join(report.diagnosis.conclusion.exonerated), style="dim"))
     if report.diagnosis:
-        for line in failed_lines(report.diagnosis.failed):
+        for line in (*failed_lines(report.diagnosis.failed), *restarted(report.diagnosis.restarted_runs)):
             console.print(Text(line, style="yellow"))
         console.print(_beside(report.diagnosis), style="dim")
     for line in rescue.lines(report.rescue) if report.rescue else ():

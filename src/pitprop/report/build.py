@@ -1,6 +1,7 @@
 """From a run folder to a `Report`: replay the rules over the trace, and take the trials where there are any."""
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pitprop.report import bisection, rescue, trial_file
 from pitprop.report.headline import headline
 from pitprop.report.thin import heads, keep, pool, spread
 from pitprop.report.value import Attention, Diagnosis, Page, Report, Series
-from pitprop.rules import RULES, Detector, page
+from pitprop.rules import RULES, Detector, measured_steps, num_steps, page, too_few
 from pitprop.rules._rule import Rule
 from pitprop.trace import Reader
 
@@ -55,6 +56,10 @@ def build(folder: str | Path, *, rules: tuple[Rule, ...] = RULES, allow: Iterabl
         series, notes = _thin(columns)
         attention, map_notes = _attention(reader)
         info, last_step = reader.info, reader.last_step
+        rows = Counter({one.site: 0 for one in series})
+        for one in series:
+            rows[one.site] = max(rows[one.site], one.num_measured)
+        thin = too_few(measured_steps(rows), num_steps(reader))
         coverage: dict = reader.meta("coverage", {})  # type: ignore[assignment]
         schedule: dict = reader.meta("schedule", {})  # type: ignore[assignment]
     findings.sort(key=lambda finding: (_GRAVITY[finding.severity], finding.onset))
@@ -64,7 +69,7 @@ def build(folder: str | Path, *, rules: tuple[Rule, ...] = RULES, allow: Iterabl
         rescued = rescue.with_curves(rescued, series, findings, pages, str(diagnosis.plan.get("metric", "")))
         said = rescue.headline(rescued, findings, diagnosis)
     else:
-        said = headline(findings, diagnosis, last_step)
+        said = headline(findings, diagnosis, last_step, thin)
     return Report(
         version=__version__,
         folder=str(folder.resolve()),

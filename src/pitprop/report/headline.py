@@ -16,8 +16,13 @@ UNTESTED = (
 )
 
 
-def headline(findings: Sequence[Finding], diagnosis: Diagnosis | None, last_step: int | None) -> Headline:
-    """The first screen for `findings` (gravest first) and, where there is one, a diagnosis."""
+def headline(
+    findings: Sequence[Finding], diagnosis: Diagnosis | None, last_step: int | None, too_few: str = ""
+) -> Headline:
+    """The first screen for `findings` (gravest first) and, where there is one, a diagnosis.
+
+    `too_few` is what to say in place of an all-clear where too little was measured for one.
+    """
     if diagnosis is not None and last_step is None:
         return _tried(diagnosis)
     if diagnosis is not None:
@@ -25,6 +30,8 @@ def headline(findings: Sequence[Finding], diagnosis: Diagnosis | None, last_step
     if last_step is None:
         return Headline(tone="warning", statement="The trace is empty: nothing was measured.", sure=UNTESTED)
     steps = "1 step" if last_step == 0 else f"{last_step + 1} steps"
+    if not findings and too_few:
+        return Headline(tone="warning", statement=too_few)
     if not findings:
         return Headline(tone="clear", statement=f"Nothing was found in {steps}.")
     first = findings[0]

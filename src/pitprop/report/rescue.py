@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int64
 from pitprop.records import RUN, Finding
 from pitprop.report.headline import effect, remedy_trial
 from pitprop.report.trial_file import NAME, malformed
-from pitprop.report.value import Diagnosis, Headline, Page, Series
+from pitprop.report.value import Diagnosis, Headline, Page, Series, Tone
 from pitprop.report.wording import sentence
 from pitprop.trace import Reader
 
@@ -48,7 +48,7 @@ class Rescue:
     """The part of `trial.json` that a rescue adds."""
 
     outcome: str
-    """`Rescued`, `Improved`, `Not rescued` or `Nothing to rescue`."""
+    """`Rescued`, `Improved`, `Not rescued`, `Nothing to rescue` or `Too few rows to tell`."""
     collapsed: str
     """Path of the checkpoint that collapsed."""
     collapsed_step: int | None
@@ -146,11 +146,20 @@ def with_curves(
     return dataclasses.replace(rescue, curves=tuple(curves[:MAX_CURVES]))
 
 
+_TONE: dict[str, Tone] = {
+    "Rescued": "clear",
+    "Nothing to rescue": "clear",
+    "Improved": "warning",
+    "Too few rows to tell": "warning",
+}
+"""By outcome; any other is a failure."""
+
+
 def headline(rescue: Rescue, findings: Sequence[Finding], diagnosis: Diagnosis) -> Headline:
     """The first screen of a rescue."""
     conclusion, trial = diagnosis.conclusion, remedy_trial(diagnosis)
     return Headline(
-        tone={"Rescued": "clear", "Nothing to rescue": "clear", "Improved": "warning"}.get(rescue.outcome, "failure"),  # type: ignore[arg-type]
+        tone=_TONE.get(rescue.outcome, "failure"),
         statement=re.split(r"(?<=[.!?])\s", conclusion.statement, maxsplit=1)[0],
         happened=sentence(findings[0].message) if findings else "No rule speaks about this run.",
         fixes=conclusion.remedy or ("No way that was tried." if diagnosis.trials else ""),

@@ -68,6 +68,7 @@ def _diagnosis(content: Any) -> Diagnosis:
             for name, metrics in get("references", Mapping, {}).items()
         },
         failed=get.all("failed", Mapping, []),
+        restarted_runs=Part(get("timing", Mapping, {}), "timing.")("restarted_runs", int, 0),
         wall_s=number(get("wall_s")),
     )
 

@@ -158,6 +158,8 @@ class Diagnosis:
     """Runs that raised or died: arm, seed, error."""
     wall_s: float
     """Duration in seconds."""
+    restarted_runs: int = 0
+    """Runs that were started again after their worker died."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -69,6 +69,17 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] if first.isalpha() else text
 
 
+def restarted(num_runs: int) -> list[str]:
+    """A line on the runs whose worker died; none where none did."""
+    if not num_runs:
+        return []
+    return [
+        "1 run was started again after its worker died."
+        if num_runs == 1
+        else f"{num_runs} runs were started again after their worker died."
+    ]
+
+
 def duration(seconds: float) -> str:
     """Seconds as `41 s`, `3 min 20 s` or `2 h 5 min`."""
     if not math.isfinite(seconds):

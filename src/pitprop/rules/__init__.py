@@ -11,6 +11,7 @@ from pitprop._errors import PitpropError, nearest
 from pitprop.records import Finding, Row
 from pitprop.rules._allow import INTERNAL
 from pitprop.rules._detector import Detector
+from pitprop.rules._enough import Replay, measured_steps, num_steps, replay, too_few
 from pitprop.rules._group import GRAVITY, Group, Groups, group
 from pitprop.rules._rule import Rule
 from pitprop.rules.adapter_asleep import AdapterAsleep
@@ -62,11 +63,16 @@ __all__ = [
     "Detector",
     "Group",
     "Groups",
+    "Replay",
     "Rule",
     "by_name",
     "detect",
     "group",
+    "measured_steps",
+    "num_steps",
     "page",
+    "replay",
+    "too_few",
 ]
 
 RULES: tuple[Rule, ...] = (

@@ -62,6 +62,11 @@ class ScoreCard:
         between = "" if math.isnan(self.delay_low) else f" [{_steps(self.delay_low)}, {_steps(self.delay_high)}]"
         return f"{self.alarms} of {self.healthy} healthy{noted}, {found}, delay {_steps(self.delay)}{between} steps"
 
+    def short(self) -> str:
+        """The counts alone: `0/102 false, 1/6 missed`."""
+        missed = f", {self.missed}/{self.faults} missed" if self.faults else ""
+        return f"{self.alarms}/{self.healthy} false{missed}"
+
     def paragraph(self) -> str:
         """The line with its intervals, where the alarms were and where the numbers come from."""
         shares = f"At 95 %, false alarms are under {self.alarms_high:.1%} of such runs"
@@ -103,6 +108,12 @@ def line(rule: str) -> str:
     """The card of `rule` in one line; `none yet` where nothing was measured."""
     card = cards().get(rule)
     return NONE_YET if card is None else card.line()
+
+
+def short(rule: str) -> str:
+    """The counts of `rule`'s card; `none yet` where nothing was measured."""
+    card = cards().get(rule)
+    return NONE_YET if card is None else card.short()
 
 
 def in_page(page: str, rule: str) -> str:

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from pitprop.trials.diagnosis import Diagnosis, diagnose
     from pitprop.trials.execute import run_plan
     from pitprop.trials.experiment import trial
+    from pitprop.trials.gradient_record import GradientShare
     from pitprop.trials.interventions import INTERVENTIONS, Intervention
     from pitprop.trials.load import load_recipe
+    from pitprop.trials.paired_gradients import gradient_share
     from pitprop.trials.plan import Arm, Plan
     from pitprop.trials.proof import ForkProof, prove_exact
     from pitprop.trials.recipe import Recipe, Training
@@ -27,6 +29,7 @@ _WHERE = {
     "Bisection": "bisection.answer",
     "Diagnosis": "diagnosis",
     "ForkProof": "proof",
+    "GradientShare": "gradient_record",
     "INTERVENTIONS": "interventions",
     "Intervention": "interventions",
     "Plan": "plan",
@@ -37,6 +40,7 @@ _WHERE = {
     "Trial": "result",
     "compare": "comparison",
     "diagnose": "diagnosis",
+    "gradient_share": "paired_gradients",
     "load_recipe": "load",
     "prove_exact": "proof",
     "rescue": "recovery",
@@ -50,6 +54,7 @@ __all__ = [
     "Bisection",
     "Diagnosis",
     "ForkProof",
+    "GradientShare",
     "Intervention",
     "Plan",
     "Recipe",
@@ -59,6 +64,7 @@ __all__ = [
     "bisect",
     "compare",
     "diagnose",
+    "gradient_share",
     "load_recipe",
     "prove_exact",
     "rescue",

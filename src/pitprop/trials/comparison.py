@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from pitprop.records import Comparison, Verdict
 from pitprop.trials import confidence_sequence
-from pitprop.trials.interval import MOST_SEEDS, Effect, interval, p_value, seeds_needed
+from pitprop.trials.interval import MOST_SEEDS, Effect, interval, seeds_needed
 from pitprop.trials.survival import Survival, seeds_to_show, survival, verdict_of_all
 
 EXACT_UP_TO = 12
@@ -113,20 +113,13 @@ def sign_flip_p(differences: Float[ndarray, " seed"]) -> float:
     return float(result.pvalue)
 
 
-def holm_confidences(differences: Sequence[Float[ndarray, " seed"]], confidence: float = 0.95) -> list[float]:
-    """Confidence at which each arm's interval may be read, so that all of them together err at most 1 - `confidence`.
+def each_of(count: int, together: float = 0.95) -> float:
+    """Confidence of each of `count` intervals, for all to hold at once with confidence `together` (Bonferroni).
 
-    Holm's step-down on the p-values of the arms' intervals: the most significant of m arms is judged at 1 - alpha / m,
-    the next at 1 - alpha / (m - 1), until one is not significant; that one and the rest keep its level.
+    Holm's step-down would allow narrower ones beside a real effect. It bounds the chance of a false "better" or "worse"
+    alone, not that of an interval that misses its effect, nor of a false "no difference".
     """
-    p_values = [float(p_value(d)) for d in differences]
-    alpha, left = 1 - confidence, len(differences)
-    levels = [confidence] * len(differences)
-    for index in sorted(range(len(p_values)), key=p_values.__getitem__):
-        levels[index] = 1 - alpha / left
-        if p_values[index] <= alpha / left:
-            left -= 1
-    return levels
+    return 1 - (1 - together) / max(1, count)
 
 
 def _further_seeds(

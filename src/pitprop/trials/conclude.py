@@ -29,7 +29,7 @@ class Conclusion:
     remedy: str | None
     """The change that was confirmed to help most; None when nothing was confirmed."""
     exonerated: tuple[str, ...]
-    """Arms that made no difference within the margin, all of them together at 95 %."""
+    """Arms that made no difference within the margin in their last round; the intervals of a round hold together."""
     next: str
     """What to do now, or what may settle it."""
     mechanism: str | None = None
@@ -93,7 +93,9 @@ def conclude(
     cured = [c for c in confirmed if not remaining[c.arm]]
     last = [c for c in {c.arm: c for c in (*screen, *confirm)}.values() if c.arm not in inert]
     innocent, worse = ([c for c in last if c.verdict == v] for v in ("no difference within margin", "worse"))
+    unmoved = [c for c in last if c.verdict == "inconclusive" and _unmoved(c)]
     rest = _list("Not the cause by itself", innocent) + _list("Made it worse", worse)
+    rest += _list("Did not move the metric, at too few seeds to exonerate", unmoved)
     rest += f" Without effect at all, so not tested: {', '.join(inert)}." if inert else ""
     arms = {arm.name: arm for arm in plan.arms}
     going_along = symptoms(findings, arms, last)
@@ -205,14 +207,15 @@ def _beside(guards: Sequence[Guard]) -> str:
         control = abs(finite_mean(g.control))
         return abs(g.effect) / control if control else math.inf
 
-    sure = sorted((g for g in guards if g.moved), key=relative, reverse=True)[:3]
+    told = [g for g in guards if g.verdict != "inconclusive"]
+    sure = sorted((g for g in told if g.moved), key=relative, reverse=True)[:3]
     parts = [f"by {g.effect:+.3g} ({g.low:+.3g} to {g.high:+.3g})" for g in sure]
-    told = ", ".join(
+    changes = ", ".join(
         f"{g.metric} {'changes ' * (not i)}{part}" for i, (g, part) in enumerate(zip(sure, parts, strict=True))
     )
-    died = [g for g in guards if not g.moved and g.verdict in ("better", "worse")]
+    died = [g for g in told if not g.moved]
     lives = "; ".join(f"{g.metric} is {survival(g.control, g.treated).words}" for g in died)
-    return (f" Beside it, {told} ({100 * sure[0].confidence:.3g} % intervals)." if told else "") + (
+    return (f" Beside it, {changes} ({100 * sure[0].confidence:.3g} % intervals)." if changes else "") + (
         f" Beside it, {lives}." if lives else ""
     )
 
@@ -225,6 +228,11 @@ def _list(what: str, comparisons: Sequence[Comparison]) -> str:
         by_seeds.setdefault(len(c.seeds) if c.verdict == "worse" else pairs, []).append(c.arm)
     told = "; ".join(f"{', '.join(arms)} ({_seeds(count)})" for count, arms in by_seeds.items())
     return f" {what}: {told}." if told else ""
+
+
+def _unmoved(c: Comparison) -> bool:
+    differences, alive = finite_differences(c.control, c.treated), survival(c.control, c.treated)
+    return len(differences) > 0 and not differences.any() and alive.saved == alive.lost == 0
 
 
 def _seeds(count: int, which: str = "") -> str:

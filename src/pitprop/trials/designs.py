@@ -25,7 +25,7 @@ from numpy import ndarray
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison
 from pitprop.trials.candidates import name_of
-from pitprop.trials.comparison import compare, holm_confidences
+from pitprop.trials.comparison import compare, each_of
 from pitprop.trials.interventions import Intervention, Knob
 from pitprop.trials.plan import CONTROL, Arm
 
@@ -168,7 +168,7 @@ def effects(
     A main effect is the mean over the runs with the change minus the mean over those without it. An interaction `a x b`
     is the mean over the runs with both or neither minus the mean over those with one of them: half of what `a` does
     more where `b` is made. Both are formed seed by seed. The interval is that of every comparison, Student's t over the
-    seeds stretched where the differences are skewed (`interval`), at levels that hold for all effects together (Holm).
+    seeds stretched where the differences are skewed (`interval`), and all effects hold together (`each_of`).
     Aliased effects are one, and each is named.
 
     A mean over runs of which one has no finite number at a seed is NaN there, and survival is judged as anywhere.
@@ -188,8 +188,6 @@ def effects(
     fixed = _set_aside(design, np.isfinite(outcomes))
     terms = _terms(design, fixed, inert)
     halves = [(_mean(outcomes, term.signs == -1), _mean(outcomes, term.signs == 1)) for term in terms]
-    differences = [after - before for before, after in halves]
-    levels = holm_confidences([d[np.isfinite(d)] for d in differences], confidence)
     return tuple(
         compare(
             before,
@@ -202,9 +200,9 @@ def effects(
             margin=margin,
             horizon=horizon,
             plan=plan,
-            confidence=level,
+            confidence=each_of(len(terms), confidence),
         )
-        for term, (before, after), level in zip(terms, halves, levels, strict=True)
+        for term, (before, after) in zip(terms, halves, strict=True)
     )
 
 

@@ -63,7 +63,7 @@ class Diagnosis:
     screen: tuple[Comparison, ...] = ()
     """Every arm against the control, on the screening seeds (95 % together, by Bonferroni's method)."""
     confirm: tuple[Comparison, ...] = ()
-    """The best arms against the control, on fresh seeds (95 % together, by Holm's method)."""
+    """The best arms against the control, on fresh seeds (95 % together, by Bonferroni's method)."""
     guards: tuple[Guard, ...] = ()
     """What the confirmed arms do to the recipe's other metrics."""
     references: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
@@ -169,7 +169,7 @@ def diagnose(
         )
         results = run_plan(plan, folder, executor=pool, on_run=meter.tick)
         refuse_failed_control(results, plan.seeds)
-        screen = judge(plan, arms, plan.seeds, results, holm=False)
+        screen = judge(plan, arms, plan.seeds, results)
         chosen, fresh, confirm = confirm_best(
             plan, arms, screen, lambda chosen, on: run_arms(plan, chosen, on, folder, pool, meter.tick), meter
         )

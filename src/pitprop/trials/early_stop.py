@@ -3,7 +3,7 @@
 An arm is stopped at the first seed at which its confidence sequence lies wholly beyond the margin, on the wrong side,
 or at which the runs that it loses are no chance any more (`Survival.evidence_lost`). Both may be looked at after every
 seed. What they may err, half each, is taken from the 5 % of the trial (`judge.SPENT`), so that all arms together err no
-more often.
+more often, where differences are symmetric under the null (design note 003 has skewed ones).
 
 Decided from the records in the order of the plan's seeds, never in that of their arrival: after a kill, or with other
 workers, the same arms stop at the same seeds.

@@ -19,7 +19,7 @@ from pitprop.trials.run import RunSpec, train_run
 Results = dict[tuple[str, int], dict[str, Any]]
 """(arm, seed) -> the run's record, as it lies in `runs/`."""
 
-SINCE: dict[str, Any] = {"state": None, "diverged": None, "acted": []}
+SINCE: dict[str, Any] = {"state": None, "diverged": None, "acted": [], "restarts": 0}
 """What was added to a record since its first form, so that older folders stay readable."""
 
 RUN_IT = "make it run to its end; `workers.log` in the folder has the whole error."
@@ -115,6 +115,7 @@ def run_specs(
 
 def _record(spec: RunSpec, outcome: Outcome) -> dict[str, Any]:
     head = {"address": spec.address, "seed": spec.seed, "changes": Arm("", spec.interventions).describe()}
+    head |= {"restarts": outcome.restarts}
     if outcome.error is not None:
         return head | {"status": "failed", "error": outcome.error}
     return head | {"status": "done", "error": None} | outcome.value

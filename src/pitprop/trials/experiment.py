@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from pitprop._errors import PitpropError
+from pitprop._errors import PitpropError, nearest
 from pitprop.records import Comparison
 from pitprop.trials.candidates import name_of
 from pitprop.trials.confidence_sequence import FIRST
 from pitprop.trials.designs import Factorial, effects
 from pitprop.trials.earlier import keep_earlier
 from pitprop.trials.early_stop import run_staged
-from pitprop.trials.execute import make_folder, metric_of, spec_of, write_json
+from pitprop.trials.execute import RUN_IT, make_folder, metric_of, spec_of, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.executors.place import open_executor
+from pitprop.trials.fork import kept_rng
 from pitprop.trials.guards import guard
 from pitprop.trials.interventions import Intervention, Knob, Stage
 from pitprop.trials.judge import inert, inert_changes, judge, refuse_failed_control
@@ -107,7 +108,7 @@ def trial(
         fork_step=fork_step,
         guards=_guards(loaded, guards, metric or loaded.metric),
         early_stop=early_stop and design is None and len(_seeds(seeds)) > FIRST,
-        **_judged(loaded, metric, higher_is_better, margin),
+        **_judged(loaded, values, metric, higher_is_better, margin),
     )
     _refuse_never_let_in(plan)
     if not plan.arms:
@@ -131,7 +132,7 @@ def trial(
         meter.enter("judging", total=meter.done)
         refuse_failed_control(results, plan.seeds)
         idle = inert(plan.arms, plan.seeds, plan.metric, results)
-        comparisons = judge(plan, plan.arms, plan.seeds, results, holm=True, stopped=stopped)
+        comparisons = judge(plan, plan.arms, plan.seeds, results, stopped)
         factors: tuple[Comparison, ...] = ()
         if design is not None:
             never = inert_changes(design, plan.seeds, plan.metric, results)
@@ -274,10 +275,13 @@ def _horizon(recipe: Recipe, horizon: int | None, fork_step: int) -> int:
     return steps
 
 
-def _judged(recipe: Recipe, metric: str | None, higher: bool | None, margin: float | None) -> dict[str, Any]:
+def _judged(
+    recipe: Recipe, values: Any, metric: str | None, higher: bool | None, margin: float | None
+) -> dict[str, Any]:
     """Metric, direction and margin."""
     own = metric in (None, recipe.metric)
     if not own and higher is None:
+        _refuse_unknown(recipe, values, str(metric))
         raise PitpropError(
             f"The recipe does not say in which direction `{metric}` improves.",
             do="give `higher_is_better` (on the command line `--direction higher` or `lower`).",
@@ -287,3 +291,14 @@ def _judged(recipe: Recipe, metric: str | None, higher: bool | None, margin: flo
         "higher_is_better": recipe.higher_is_better if higher is None else higher,
         "margin": margin if margin is not None else recipe.margin if own else 0.0,
     }
+
+
+def _refuse_unknown(recipe: Recipe, values: Any, metric: str) -> None:
+    """Refuse a metric that `evaluate()` does not return: a typo has no direction that one could be asked for."""
+    try:
+        with kept_rng():
+            known, _ = evaluate(build(recipe, knobs_to_json(values), 0, ())[0], recipe)
+    except Exception as error:
+        raise PitpropError(f"The recipe raised {type(error).__name__}: {error}.", do=RUN_IT) from error
+    if metric not in known:
+        raise PitpropError(f"`evaluate()` returns no `{metric}`: {nearest(metric, known)}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pitprop.trials.comparison import verdict
+from pitprop.trials.comparison import each_of, verdict
 from pitprop.trials.confidence_sequence import interval_at
 from pitprop.trials.execute import Results, metric_of
 from pitprop.trials.interval import Effect, interval
@@ -34,7 +34,8 @@ class Guard:
     verdict: Change = "inconclusive"
     """Survival first, as for the metric that decides, then whether the interval excludes 0, and where.
 
-    "changed" where nobody said which direction is good; to lose the number is worse in any direction.
+    "changed" where nobody said which direction is good; to lose the number is worse in any direction, and where more
+    numbers are lost than saved, or fewer, survival alone speaks of such a guard.
     """
 
     @property
@@ -62,7 +63,7 @@ def guard(
         alpha: What all of them together may err.
     """
     stopped = stopped or {}
-    confidence = 1 - alpha / max(1, len(arms) * len(guards))
+    confidence = each_of(len(arms) * len(guards), 1 - alpha)
     found = []
     for arm in arms:
         ran = tuple(seeds[: stopped.get(arm)])
@@ -89,9 +90,12 @@ def guard(
 
 
 def _change(effect: Effect, alive: Survival, higher_is_better: bool | None, confidence: float, stopped: bool) -> Change:
+    if shown := alive.shows(confidence, stopped=stopped):
+        return shown
+    if higher_is_better is None and alive.saved != alive.lost:
+        return "inconclusive"  # no side of the interval agrees with survival, and both would err too often beside it
     finite = verdict(effect, margin=0.0, higher_is_better=higher_is_better is not False)
-    if higher_is_better is None:
-        moved = "changed" if finite in ("better", "worse") else "inconclusive"
-        return alive.shows(confidence, stopped=stopped) or moved
     said = verdict_of_all(alive, finite, confidence, stopped=stopped)
-    return said if said in ("better", "worse") else "inconclusive"
+    if said not in ("better", "worse"):
+        return "inconclusive"
+    return "changed" if higher_is_better is None else said

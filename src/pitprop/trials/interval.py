@@ -10,7 +10,9 @@ But the chance itself is bounded: were both runs of a seed draws of one distribu
 at most chance 1/4. (The sum of p(j) p(j + k) over j runs along paths j, j + k, j + 2k, ...; take every other value of
 each for the set A, the rest for B: it is at most P(A) P(B).) So n differences are equal, and not 0, with chance at most
 4^(1 - n): the sum over k of the product over the seeds is at most (1/4)^(n - 1) times the sum over k for one seed.
-Where that is more than the interval may err there is no interval.
+Where that is more than the interval may err there is no interval. Differences that are all 0 are as common as a change
+that acts at some seeds only makes them: one that moves the metric at half of the seeds or more leaves n of them alone
+with chance 2^-n at most. That is the bound for them.
 
 Source: P. Hall, On the removal of skewness by transformation, J. R. Statist. Soc. B 54 (1992), 221-228; the skewness
 in it is Fisher and Pearson's G1, corrected for its bias.
@@ -45,8 +47,7 @@ class Effect:
 def interval(differences: Float[ndarray, " seed"], confidence: float = 0.95) -> Effect:
     """Mean of `differences` with its interval.
 
-    NaN under two differences. The ends alone are NaN where the differences are equal, not 0, and too few for
-    `confidence`; a point where all are 0, as between two runs that are one.
+    NaN under two differences. The ends alone are NaN where the differences are equal, and too few for `confidence`.
     """
     if len(differences) < 2:
         return Effect(mean=math.nan, low=math.nan, high=math.nan)
@@ -59,37 +60,21 @@ def bounds(
 ) -> tuple[Float[ndarray, "*comparison"], Float[ndarray, "*comparison"]]:
     """Lower and upper end of the interval of each mean over the last axis, which has at least two differences.
 
-    NaN where the differences are equal, not 0, and so few that chance may have made them so.
+    NaN where the differences are equal, and so few that chance may have made them so.
 
     Args:
         differences: Paired differences, in the metric's unit.
         confidence: Nominal coverage, between 0 and 1.
     """
     count = differences.shape[-1]
-    undefined = alike(differences) & (_tied_by_chance(count) > 1 - confidence)
+    undefined = alike(differences) & (_tied_by_chance(differences, count) > 1 - confidence)
     low, high = _ends(*_moments(differences), np.array(float(count)), confidence)
     return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
 
 
 def alike(differences: Float[ndarray, "*comparison seed"]) -> Bool[ndarray, "*comparison"]:
-    """Whether the differences are equal, but for the last digits of the metric, and not 0."""
-    largest = np.abs(differences).max(-1)
-    return (np.ptp(differences, -1) <= TIE * largest) & (largest > 0)
-
-
-def p_value(differences: Float[ndarray, "*comparison seed"]) -> Float[ndarray, "*comparison"]:
-    """The smallest alpha at which the interval at 1 - alpha excludes 0; two-sided, 1 under two differences."""
-    from scipy.stats import t  # 1.7 s of import, paid when first compared
-
-    count = differences.shape[-1]
-    if count < 2:
-        return np.ones(differences.shape[:-1])
-    mean, spread, skew = _moments(differences)
-    below, above = _stretches(skew, np.array(float(count)))
-    error = spread * np.where(mean > 0, below, above) / math.sqrt(count)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * t.sf(np.where(mean == 0, 0.0, abs(mean) / error), count - 1)
-    return np.where(alike(differences), np.maximum(p, _tied_by_chance(count)), p)
+    """Whether the differences are equal, but for the last digits of the metric."""
+    return np.ptp(differences, -1) <= TIE * np.abs(differences).max(-1)
 
 
 def seeds_needed(differences: Float[ndarray, " seed"], *, margin: float, confidence: float = 0.95) -> int | None:
@@ -102,15 +87,19 @@ def seeds_needed(differences: Float[ndarray, " seed"], *, margin: float, confide
         return None
     counts = np.arange(2.0, MOST_SEEDS + 1)
     if alike(differences):
-        counts = counts[_tied_by_chance(counts) <= 1 - confidence]
+        counts = counts[_tied_by_chance(differences, counts) <= 1 - confidence]
     low, high = _ends(*_moments(differences), counts, confidence)
-    settled = counts[(low > 0) | (high < 0) | ((-margin < low) & (high < margin))]
+    settled = counts[(low > 0) | (high < 0) | ((-margin <= low) & (high <= margin))]
     return int(settled[0]) if len(settled) else None
 
 
-def _tied_by_chance(count: ndarray | int) -> ndarray:
-    """The greatest chance that so many differences of two runs that are alike are equal, and not 0."""
-    return 4.0 ** (1.0 - np.asarray(count))
+def _tied_by_chance(differences: ndarray, count: ndarray | int) -> ndarray:
+    """The greatest chance of `count` differences that are equal, as `differences` are.
+
+    Not 0, of two runs that are alike; 0, of a change that moves the metric at half of the seeds or more.
+    """
+    count = np.asarray(count, dtype=np.float64)
+    return np.where(differences.any(-1), 4.0 ** (1 - count), 2.0**-count)
 
 
 def _moments(differences: ndarray) -> tuple[ndarray, ndarray, ndarray]:

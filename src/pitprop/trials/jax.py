@@ -34,6 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pitprop._errors import PitpropError
+from pitprop.watch._pytree import named_leaves
 
 Tree = Any
 """A pytree of arrays."""
@@ -79,15 +80,19 @@ class JaxTraining:
         self.init, self.batches, self.tx = init, batches, tx
         self._evaluate = evaluate
         # jax keeps what it compiled by the function and the transformation, so equal ones are compiled once.
-        self._compiled = jax.jit(step, static_argnums=2)
+        self.pure_step, self._compiled = step, jax.jit(step, static_argnums=2)
         params = init(seed)
         # A weak type (a python number) would be a strong one after a fork, and compute otherwise.
         self.tree = jax.tree.map(_strong, {"params": params, "opt_state": tx.init(params), **(extra or {})})
 
     def step(self, batch: Any) -> Mapping[str, Any]:
         """One step; see `Training.step`."""
-        self.tree, metrics = self._compiled(self.tree, batch, self.tx)
+        self.tree, metrics = self.stepped(batch)
         return metrics
+
+    def stepped(self, batch: Any) -> tuple[dict[str, Tree], Mapping[str, Any]]:
+        """What a step would give: the next state and the metrics."""
+        return self._compiled(self.tree, batch, self.tx)
 
     def evaluate(self) -> Mapping[str, Any]:
         """Metrics; see `Training.evaluate`."""
@@ -114,14 +119,6 @@ class JaxTraining:
             )
         leaves = [_to_device(state[path], leaf) for path, leaf in own]
         self.tree = jax.tree.unflatten(jax.tree.structure(self.tree), leaves)
-
-
-def named_leaves(tree: Tree) -> list[tuple[str, Any]]:
-    """Leaves of `tree` with their paths, as in `dense.kernel` or `layers.0.w`."""
-    return [
-        (jax.tree_util.keystr(path, simple=True, separator="."), leaf)
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-    ]
 
 
 def _is_key(leaf: Any) -> bool:

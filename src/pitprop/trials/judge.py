@@ -9,7 +9,7 @@ import numpy as np
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison
-from pitprop.trials.comparison import compare, holm_confidences
+from pitprop.trials.comparison import compare, each_of
 from pitprop.trials.designs import Factorial
 from pitprop.trials.execute import RUN_IT, Results, metric_of
 from pitprop.trials.interventions._insertion import insertion_text
@@ -18,7 +18,7 @@ from pitprop.trials.plan import CONTROL, Arm, Plan
 from pitprop.trials.survival import survival
 
 SPENT = 0.005
-"""Chance of stopping any arm that is not worse, in a trial that stops early; the intervals at the end have the rest.
+"""Chance of stopping any arm that does nothing, in a trial that stops early; the intervals at the end have the rest.
 
 Half of it is for arms whose metric is worse, half for arms whose runs die.
 """
@@ -29,8 +29,6 @@ def judge(
     arms: Sequence[Arm],
     seeds: Sequence[int],
     results: Results,
-    *,
-    holm: bool,
     stopped: Mapping[str, int] | None = None,
 ) -> tuple[Comparison, ...]:
     """Compare each of `arms` with the control on `seeds`, but those that are `inert`: of them nothing can be learnt.
@@ -39,25 +37,20 @@ def judge(
         plan: Metric, direction, margin and horizon; its hash goes into every comparison.
         arms, seeds: What was run.
         results: Records by (arm, seed).
-        holm: Whether the intervals are widened by Holm's method, else by Bonferroni's; either way all of them together
-            err at most 5 %. Holm's levels are chosen to find effects; what is to be shown is "no difference", where
-            Bonferroni's are needed.
-        stopped: Seeds after which an arm was stopped, for those that were. Unless one was stopped wrongly, which is
-            paid for, they are all worse, and Holm's method need not count them.
+        stopped: Seeds after which an arm was stopped, for those that were.
+
+    Returns:
+        The comparisons, in the order of `arms`. Their intervals hold together (`each_of`): at 95 %, or at more where
+        the plan pays for other looks and for stopping.
     """
     stopped = stopped or {}
     idle = inert(arms, seeds, plan.metric, results)
     arms = [arm for arm in arms if arm.name not in idle]
     together = 1 - (ALPHA - (SPENT if plan.early_stop else 0)) * share(plan.look)  # stopping errs once in all looks
-    going = [arm.name for arm in arms if arm.name not in stopped]
-    levels = dict.fromkeys(going, 1 - (1 - together) / max(1, len(arms)))
-    if holm:
-        pairs = [_metrics(plan, name, seeds, results) for name in going]
-        levels = dict(zip(going, holm_confidences([finite_differences(*p) for p in pairs], together), strict=True))
     return tuple(
         judge_stopped(plan, arm, seeds[: stopped[arm.name]], results)
         if arm.name in stopped
-        else _compared(plan, arm, seeds, results, confidence=levels[arm.name])
+        else _compared(plan, arm, seeds, results, confidence=each_of(len(arms), together))
         for arm in arms
     )
 
@@ -68,7 +61,7 @@ def judge_stopped(plan: Plan, arm: Arm, seeds: Sequence[int], results: Results) 
     An arm is stopped on one of the confidence sequence's two sides only, so half of the sequence's error is spent; the
     other half is spent by the runs that die (`Survival.shows`).
     """
-    confidence = 1 - SPENT / len(plan.arms)
+    confidence = each_of(len(plan.arms), 1 - SPENT)
     return _compared(plan, arm, seeds, results, confidence=confidence, stopped_of=len(plan.seeds))
 
 

@@ -27,11 +27,11 @@ def load_recipe(reference: str) -> Recipe:
         PitpropError: No such file or module, the file raises, no such attribute, not a `Recipe`, or knobs that are not
             a dataclass with a default for every field.
     """
-    return _checked(load_attribute(reference), reference)
+    return _checked(load_attribute(reference, Recipe), reference)
 
 
-def load_attribute(reference: str) -> Any:
-    """The object at `reference`, whatever it is."""
+def load_attribute(reference: str, kind: type = object) -> Any:
+    """The object at `reference`, whatever it is; where there is none, those of `kind` are suggested."""
     place, colon, attribute = reference.rpartition(":")
     if not colon or not place or not attribute:
         raise PitpropError(
@@ -41,7 +41,8 @@ def load_attribute(reference: str) -> Any:
         )
     module = _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
     if not hasattr(module, attribute):
-        names = [name for name in vars(module) if not name.startswith("_")]
+        named = [name for name in vars(module) if not name.startswith("_")]
+        names = [name for name in named if isinstance(vars(module)[name], kind)] or named
         raise PitpropError(f"`{place}` has no attribute `{attribute}`: {nearest(attribute, names)}")
     return getattr(module, attribute)
 
@@ -124,11 +125,16 @@ def _raised(place: str, error: Exception) -> PitpropError:
     if isinstance(error, SyntaxError):
         where = f"{error.filename}:{error.lineno}"
     else:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
-        own = [f for f in frames if f.filename == place] or frames
-        where = f"{own[-1].filename}:{own[-1].lineno}" if own else place
+        where = raised_at(error, place)
     return PitpropError(
         f"`{place}` raised while it was loaded: {type(error).__name__}: {error} (at {where}).",
         means="The recipe never came into being; nothing was run.",
         do="run the file with python by itself until it loads.",
     )
+
+
+def raised_at(error: Exception, place: str) -> str:
+    """FILE:LINE where `error` was raised: the last line of the file `place` on its way, else the very last."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    own = [f for f in frames if f.filename == place] or frames
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else place

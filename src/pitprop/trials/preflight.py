@@ -18,9 +18,9 @@ from pitprop.checks._forward import preserved
 from pitprop.checks._run import run_all
 from pitprop.records import RUN, Finding
 from pitprop.trials import fork
-from pitprop.trials.interventions._targets import model_of, optimizers_of
+from pitprop.trials.interventions._targets import is_jax, model_of, optimizers_of
 from pitprop.trials.knobs import knobs_to_json, make_knobs
-from pitprop.trials.load import load_recipe
+from pitprop.trials.load import load_recipe, raised_at
 from pitprop.trials.run import build, evaluate
 
 Place = tuple[Path, int | None]
@@ -57,16 +57,24 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int, allow: Ite
     try:
         training, _ = build(recipe, values, seed, ())
         batches = tuple(islice(training.batches(0), NUM_BATCHES))
-        with _kept(training):
-            training.step(batches[0])
+        jax_subject = _jax_subject(training, batches) if is_jax(training) else None
+        if jax_subject is None:
+            with _kept(training):
+                training.step(batches[0])
     except PitpropError:
         raise
     except Exception as error:
         raise PitpropError(
-            f"the recipe raised {type(error).__name__}: {error}",
+            f"the recipe raised {type(error).__name__}: {error} (at {raised_at(error, _file(reference))})",
             means=f"With seed {seed} and knobs {values} it can't be built and make one step, so it can't be checked.",
             do="make `build(seed, knobs)` and one `step` run by themselves first.",
         ) from error
+
+    place = _source(recipe.build) or (Path(reference.rpartition(":")[0]), None)
+    if jax_subject is not None:
+        from pitprop.checks._jax import run_jax
+
+        return Checked(findings=run_jax(jax_subject, allow), place=place, places={})
 
     def whole_step(_model: Any, batch: Any) -> Any:
         # How a batch enters the model is the recipe's business, so the step itself is the pass.
@@ -86,9 +94,14 @@ def check_recipe(reference: str, knobs: Mapping[str, Any], seed: int, allow: Ite
         copies=_copies(training, model),
     )
     findings = run_all(CHECKS, subject, allow)
-    place = _source(recipe.build) or (Path(reference.rpartition(":")[0]), None)
     sites = {finding.site for finding in findings} - {RUN}
     return Checked(findings=findings, place=place, places={s: p for s in sites if (p := _place_of(model, s))})
+
+
+def _file(reference: str) -> str:
+    """The recipe's file, as a traceback names it; empty for a module."""
+    place = reference.rpartition(":")[0]
+    return str(Path(place).resolve()) if place.endswith(".py") else ""
 
 
 def _copies(training: Any, model: nn.Module) -> dict[str, nn.Module]:
@@ -98,6 +111,14 @@ def _copies(training: Any, model: nn.Module) -> dict[str, nn.Module]:
         if not isinstance(keeper, nn.Module | torch.optim.Optimizer | type):
             held |= {f"{name}.{key}": part for key, part in getattr(keeper, "__dict__", {}).items()}
     return {name: part for name, part in held.items() if isinstance(part, nn.Module) and part is not model}
+
+
+def _jax_subject(training: Any, batches: tuple[Any, ...]) -> Any:
+    """The subject of a jax training, which makes one step first (a pure one: the training stays as it is)."""
+    from pitprop.checks._jax import JaxSubject
+
+    training.stepped(batches[0])
+    return JaxSubject(step=training.pure_step, state=training.tree, tx=training.tx, batches=batches)
 
 
 def _place_of(model: nn.Module, site: str) -> Place | None:

@@ -44,6 +44,9 @@ class Recipe:
             direction is good, so that what gets worse can be pointed out.
         references: Makes named reference solutions with their metrics, to read the run's numbers against, for example
             `{"always the mean": {"mse": 0.21}}`. Called once per diagnosis, in a worker.
+        keeps: Name of a reference that a run must not end below, such as the model that it starts from: one whose
+            metric ends worse by more than the margin has collapsed, whatever the rules see. References are then made
+            once per watched run.
     """
 
     build: Callable[[int, Any], Training]
@@ -54,6 +57,7 @@ class Recipe:
     steps: int = 200
     guards: tuple[str, ...] = ()
     references: Callable[[], Mapping[str, Mapping[str, float]]] | None = None
+    keeps: str = ""
 
 
 def read_guard(text: str) -> tuple[str, bool | None]:

@@ -74,7 +74,7 @@ class Rescue:
     screen: tuple[Comparison, ...] = ()
     """Every arm against going on as it is, on the screening seeds."""
     confirm: tuple[Comparison, ...] = ()
-    """The best arms on fresh seeds (95 % together, by Holm's method)."""
+    """The best arms on fresh seeds (95 % together, by Bonferroni's method)."""
     failed: tuple[Mapping[str, Any], ...] = ()
     """Runs that raised or whose process died: arm, seed, error."""
     wall_s: float = math.nan
@@ -165,7 +165,7 @@ def rescue(
                 collapsed=False,
                 checkpoint=None,
                 findings=findings,
-                conclusion=nothing_to_rescue(findings),
+                conclusion=nothing_to_rescue(findings, origin.too_few),
                 origin=origin,
                 wall_s=time.monotonic() - start,
             )
@@ -191,7 +191,7 @@ def rescue(
         trial = _Trial(control, folder, pool, meter)
         results = trial.run(arms, plan.seeds)
         refuse_failed_control(results, plan.seeds)
-        screen = judge(plan, arms, plan.seeds, results, holm=False)
+        screen = judge(plan, arms, plan.seeds, results)
         idle = inert(arms, plan.seeds, plan.metric, results)
         if trial.leaves_something(origin, screen, plan):
             # The plan needs no change: they follow from the single ways by a rule that does not look at any other run.
@@ -199,7 +199,7 @@ def rescue(
             meter.enter(f"screening {len(more)} ways together", total=meter.total + (1 + len(more)) * screen_seeds)
             results |= trial.run(more, plan.seeds)
             arms += more
-            screen = judge(plan, arms, plan.seeds, results, holm=False)
+            screen = judge(plan, arms, plan.seeds, results)
         chosen, fresh, confirm = confirm_best(plan, arms, screen, trial.run, meter)
         results |= fresh
         best, written, winner, remaining = None, None, None, {}

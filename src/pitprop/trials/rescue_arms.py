@@ -7,7 +7,7 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import Comparison, Finding
-from pitprop.rules import detect
+from pitprop.rules import replay
 from pitprop.trace import Reader
 from pitprop.trials.candidates import candidates, name_of
 from pitprop.trials.checkpoint import read_checkpoint
@@ -41,6 +41,8 @@ class Origin:
     """The last good snapshot of its run, where there is one and it is another."""
     findings: tuple[Finding, ...] | None
     """Of the run's trace; None where there is no trace."""
+    too_few: str = ""
+    """Why the trace's silence would mean little; empty where enough was measured."""
     run: Path | None = None
     """Folder of its run, where that is known."""
     snapshots: tuple[int, ...] = ()
@@ -70,7 +72,7 @@ def find_origin(checkpoint: Path, run: Path | None) -> Origin:
     if run is None:
         return Origin(collapsed=start_from(checkpoint), good=None, findings=None)
     with Reader(run) as trace:
-        findings = tuple(detect(trace.rows()))
+        seen = replay(trace)
     snapshots = taken(run)
     if run == checkpoint and not snapshots:
         raise PitpropError(
@@ -80,12 +82,13 @@ def find_origin(checkpoint: Path, run: Path | None) -> Origin:
             read="docs/rescue.md",
         )
     collapsed = start_from(snapshots[max(snapshots)] if run == checkpoint else checkpoint)
-    step = last_good(snapshots, findings)
+    step = last_good(snapshots, seen.findings)
     good = None if step is None else start_from(snapshots[step])
     return Origin(
         collapsed=collapsed,
         good=None if good == collapsed else good,
-        findings=findings,
+        findings=seen.findings,
+        too_few=seen.too_few,
         run=run.resolve(),
         snapshots=tuple(snapshots),
     )

@@ -9,8 +9,16 @@ from pitprop.trials.judge import saved
 from pitprop.trials.rescue_arms import ROLLED_BACK
 
 
-def nothing_to_rescue(findings: Sequence[Finding]) -> Conclusion:
-    """The conclusion where no failure is seen."""
+def nothing_to_rescue(findings: Sequence[Finding], thin: str = "") -> Conclusion:
+    """The conclusion where no failure is seen; `thin` says why that means little, where it does."""
+    if thin:
+        return Conclusion(
+            statement=f"{thin} No failure was seen in that, so there is nothing to rescue from. No trial was made.",
+            cause=None,
+            remedy=None,
+            exonerated=(),
+            next="Watch the run again with `every=1`, or with `budget=None` so that no step is left out.",
+        )
     seen = f"{len(findings)} weaker finding(s)" if findings else "no finding at all"
     return Conclusion(
         statement=f"Nothing to rescue: there is no failure, {seen}. No trial was made.",

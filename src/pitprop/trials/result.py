@@ -15,6 +15,7 @@ from pitprop.report.as_cell import to_cell
 from pitprop.report.as_text import failed_lines, guards_table, trials_tables
 from pitprop.report.value import Guard as ShownGuard
 from pitprop.report.value import Trial as Shown
+from pitprop.report.wording import restarted
 from pitprop.trials.conclude import Conclusion
 from pitprop.trials.guards import Guard
 from pitprop.trials.plan import Plan
@@ -31,7 +32,7 @@ class Trial:
     plan: Plan
     """What was run and how it was to be judged, hashed before the first run."""
     comparisons: tuple[Comparison, ...]
-    """Each arm against the control; the intervals hold for all arms together (Holm)."""
+    """Each arm against the control; the intervals hold for all arms together."""
     effects: tuple[Comparison, ...] = ()
     """Main effects and two-way interactions of a factorial; their intervals hold together as well."""
     guards: tuple[Guard, ...] = ()
@@ -98,6 +99,7 @@ class Trial:
     def _remarks(self) -> list[str]:
         return [
             *failed_lines(self.failed),
+            *restarted(int(self.timing.get("restarted_runs", 0))),
             *([self.conclusion.next] if self.conclusion.next else []),
             f"folder: {self.folder}",
         ]

@@ -1,7 +1,7 @@
 """What a trial of one round allows to be said, in words; pure, comparisons in, sentences out.
 
 A plain trial names no cause: nobody watched the run, and no fresh seeds confirmed the best arm. Its intervals hold for
-all arms together (Holm) and all looks at them, so its verdicts may be read as they stand.
+all arms together and all looks at them, so its verdicts may be read as they stand.
 """
 
 import math
@@ -68,8 +68,6 @@ def summarise(
             f"{c.changes} {_lives(c) if math.isnan(c.effect) else show(c.effect, sign=True)}" for c in real
         )
         said += [design.describe(), f"Effects that are not 0 (the table has their intervals): {listed or 'none'}."]
-    if len(comparisons) > 1 and any(c.verdict == "no difference within margin" for c in comparisons):
-        said.append('Holm\'s levels hold together for "better" and "worse"; "no difference" holds arm by arm only.')
     harm = [
         f"{g.metric} "
         + (f"by {show(g.effect, sign=True)} {span(g.low, g.high)}" if g.moved else f"({_lives(g)})")

@@ -88,6 +88,7 @@ def timing(results: Results) -> dict[str, float]:
     done = [record for record in results.values() if record["status"] == "done"]
     return {
         "runs": len(done),
+        "restarted_runs": sum(record["restarts"] > 0 for record in results.values()),
         "training_s_per_run": _mean([record["training_s"] for record in done]),
         "engine_ms_per_run": 1000 * _mean([record["engine_s"] for record in done]),
     }

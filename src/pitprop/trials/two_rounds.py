@@ -79,4 +79,4 @@ def confirm_best(
         total=meter.done + runs_of(len(chosen), 0, len(seeds)),
     )
     fresh = run(chosen, seeds)
-    return chosen, fresh, judge(plan, chosen, seeds, fresh, holm=True)
+    return chosen, fresh, judge(plan, chosen, seeds, fresh)

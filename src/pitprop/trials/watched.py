@@ -9,6 +9,7 @@ from typing import Any
 
 from pitprop._errors import PitpropError
 from pitprop.records import RUN, Finding
+from pitprop.trials.below_reference import below_reference
 from pitprop.trials.earlier import set_aside
 from pitprop.trials.execute import RUN_IT, read_json, write_json
 from pitprop.trials.executors import Executor, Task
@@ -92,7 +93,8 @@ def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any
         optimizers = list(optimizers_of(training).values())
         write_checkpoint(Path(folder) / FINAL, model_of(training), optimizers, other_states(training))
     modules = [path for path, _ in model_of(training).named_modules() if path]
-    return {"findings": list(watching.findings), "metrics": curve, "every": every, "modules": modules}
+    findings = [*watching.findings, *below_reference(recipe, spec.recipe, curve[recipe.metric])]
+    return {"findings": findings, "metrics": curve, "every": every, "modules": modules}
 
 
 def failures(findings: Sequence[Finding]) -> list[Finding]:

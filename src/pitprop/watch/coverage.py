@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-ROWS = 40
-"""Measured steps that most rules need before they say anything."""
+from pitprop.rules import too_few
 
 SKIPPED = 16
 """Steps that torch's GradScaler may skip in succession while it looks for a scale: it begins at 2^16 and halves."""
@@ -50,13 +49,8 @@ def notes_on(edge: Covered, *, num_steps: int, num_sampled: int, num_unfinished:
             "No gradient was seen on a measured step: none of the parameters that the optimizer holds got one from a "
             "backward pass or had a `.grad` when it stepped."
         )
-    if num_sampled < min(ROWS, num_steps):
-        notes.append(
-            f"Measured only {num_sampled} of {num_steps} steps; most rules need {ROWS} rows: pass `every=` or "
-            "`budget=` to measure more."
-        )
-    elif 0 < num_steps < ROWS:
-        notes.append(f"Measured only {num_sampled} steps; most rules need {ROWS} rows: a longer run tells more.")
+    if num_steps and (thin := too_few(num_sampled, num_steps)):
+        notes.append(thin)
     if seen["unhookable"]:
         notes.append(
             f"{len(seen['unhookable'])} modules take no hooks (TorchScript), so nothing is seen inside them: "

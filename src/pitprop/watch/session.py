@@ -34,6 +34,9 @@ HOST_S, DEVICE_S = 0.25, 2.0
 
 PAGE = "docs/watch.md"
 
+Finished = Callable[[], tuple[dict[str, dict[str, float]], list[tuple[str, np.ndarray]]]]
+"""What an edge gives of a measured step: asked when it is written, so that it may still be on its way to the host."""
+
 
 @dataclass
 class _Step:
@@ -41,8 +44,7 @@ class _Step:
 
     number: int
     sampled: bool
-    values: dict[str, dict[str, float]] = field(default_factory=dict)
-    arrays: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    finished: Finished = lambda: ({}, [])
     logged: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
 
 
@@ -232,15 +234,16 @@ class Watch:
             with self._contained("begin"):
                 self._edge.begin(maps=maps)
 
-    def _end_step(self) -> None:
-        """The edge saw the step's last optimizer; runs inside its `step`, in `_working`."""
+    def _end_step(self, num: int = 1) -> None:
+        """The edge saw the step's last optimizer; runs inside its `step`, in `_working`; `num` steps at once."""
         self._schedule.finish()
         if self._ended is not None:
             self._settle(self._ended)
         step = self._running
+        step.number += num - 1
         if step.sampled:
             with self._contained("finish"):
-                step.values, step.arrays = self._edge.finish()
+                step.finished = self._edge.finish()
         self._ended = step  # open still: a `log` that comes before the next forward pass speaks of it
         self._snapshot(step.number + 1)
         self._begin_step(step.number + 1)
@@ -290,23 +293,25 @@ class Watch:
         steps, self._waiting = self._waiting, []
         numbers = iter(self._edge.to_host([v for step in steps for values in step.logged.values() for v in values]))
         for step in steps:
-            for (name, site), values in step.logged.items():
-                step.values.setdefault(name, {})[site] = sum(next(numbers) for _ in values) / len(values)
-            self._write(step)
+            measured, arrays = step.finished()
+            values = {name: dict(sites) for name, sites in measured.items()}
+            for (name, site), given in step.logged.items():
+                values.setdefault(name, {})[site] = sum(next(numbers) for _ in given) / len(given)
+            self._write(step, values, arrays)
 
-    def _write(self, step: _Step) -> None:
-        if self._writer is None or not step.values:
+    def _write(self, step: _Step, values: dict[str, dict[str, float]], arrays: list[tuple[str, np.ndarray]]) -> None:
+        if self._writer is None or not values:
             return
-        self._writer.append(step.number, step.values)
-        for site, weights in step.arrays:
+        self._writer.append(step.number, values)
+        for site, weights in arrays:
             self._writer.append_array(step.number, site, "attention", weights)
         rows: dict[str, dict[str, float]] = {}
-        for indicator, sites in step.values.items():
+        for indicator, sites in values.items():
             for site, value in sites.items():
                 rows.setdefault(site, {})[indicator] = value
         self._num_values += sum(map(len, rows.values()))
-        for site, values in rows.items():
-            for finding in self._detector.update(Row(step=step.number, site=site, values=values)):
+        for site, row in rows.items():
+            for finding in self._detector.update(Row(step=step.number, site=site, values=row)):
                 self._report(finding)
 
     def _replay(self) -> int:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -26,14 +25,16 @@ from pitprop.watch._begun import Begun
 from pitprop.watch._hook import Hook
 from pitprop.watch._quiet import is_plain, norm, quiet, to_host
 from pitprop.watch.adapters import Adapters
-from pitprop.watch.derived import derived, excused, zero_gradients
+from pitprop.watch.derived import derived
 from pitprop.watch.dispatch import ForwardMode
 from pitprop.watch.feeds import Feeds
 from pitprop.watch.measured import Measured
 from pitprop.watch.optimizer import Updates
 from pitprop.watch.provenance import storage_key
+from pitprop.watch.session import Finished
 from pitprop.watch.sites import read_sites
 from pitprop.watch.state import state_bytes, write_checkpoint
+from pitprop.watch.zero_gradients import excused, zero_gradients
 
 STREAM_BATCH, STREAM_TOKENS = 2, 32
 """Batch elements, and evenly spaced tokens, of a stream that are measured."""
@@ -148,8 +149,8 @@ class TorchEdge:
             for indicator, module, value in self._adapters.measure(self.optimizers):
                 self._keep(indicator, self.sites.names[module], value)
 
-    def finish(self) -> tuple[dict[str, dict[str, float]], list[tuple[str, np.ndarray]]]:
-        """End measuring: `{indicator: {site: value}}`, averaged over forward passes, and `(site, attention map)`s."""
+    def finish(self) -> Finished:
+        """End measuring: gives `{indicator: {site: value}}`, averaged over forward passes, and `(site, map)`s."""
         self._end_measuring()
         measured, self._measured = self._measured, Measured()
         self._num_gradients += len(measured.norms)
@@ -159,7 +160,8 @@ class TorchEdge:
             norms = dict(zip(measured.norms, to_host(list(measured.norms.values())), strict=True))
             values |= zero_gradients(norms, self.sites.owners, self._excused)
             values |= derived(values, self._scale)
-        return values, measured.arrays()
+        arrays = measured.arrays()
+        return lambda: (values, arrays)
 
     def begun(self) -> bool | None:
         """Whether a forward pass came since the last step ended; None where that can't be told (no autograd at all)."""

@@ -34,7 +34,7 @@ class Bisection:
     steps: tuple[Step, ...]
     """The tests of the search, in their order."""
     confirm: tuple[Comparison, ...]
-    """Each set, and each member of a set of several, on fresh seeds (95 % together, by Holm's method)."""
+    """Each set, and each member of a set of several, on fresh seeds (95 % together, by Bonferroni's method)."""
     failed: tuple[Mapping[str, Any], ...]
     """Runs that raised or whose process died: changes, seed, error."""
     budget: int
@@ -54,6 +54,11 @@ class Bisection:
     def collapsed(self) -> bool:
         """Whether there is a collapse between good and bad to explain."""
         return self.found.ends in ("apart", "good collapses")
+
+    @property
+    def swapped(self) -> bool:
+        """Whether bad is better than good, so that the two were swapped, perhaps."""
+        return self.found.ends == "bad is better"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; numbers that are not finite are the strings "nan", "inf" and "-inf"."""

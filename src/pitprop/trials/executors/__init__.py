@@ -27,6 +27,8 @@ class Outcome:
     """Why there is no value; None when there is one."""
     died: bool = False
     """Whether the process that ran it is gone."""
+    restarts: int = 0
+    """How often it was tried again after its process had died or was killed because it hung."""
 
 
 class Executor(Protocol):

@@ -5,7 +5,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +88,18 @@ class Attempts:
         self._tries[index] += 1
         return Job(self._call, index, self._tasks[index], pulse=pulse)
 
-    def settle(self, job: Job, outcome: Outcome) -> bool:
-        """Whether `outcome` is the last word on `job`; otherwise its task waits again, in front.
+    def settle(self, job: Job, outcome: Outcome) -> Outcome | None:
+        """`outcome` where it is the last word on `job`; otherwise None, and its task waits again, in front.
 
         An earlier call may have been left in the middle; what its tasks became is nobody's business any more.
         """
         if job.call != self._call:
-            return False
+            return None
         if outcome.died and self._tries[job.index] < TRIES:
             self.waiting.appendleft(job.index)
-            return False
+            return None
         self.left -= 1
-        return True
+        return replace(outcome, restarts=self._tries[job.index] - 1)
 
 
 class Patience:

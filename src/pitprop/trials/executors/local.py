@@ -103,8 +103,8 @@ class Local:
                     with contextlib.suppress(OSError):  # it died while idle: found below, by its closed pipe
                         worker.pipe.send(worker.job.task)
             for job, outcome in self._news():
-                if attempts.settle(job, outcome):
-                    yield job.index, outcome
+                if (settled := attempts.settle(job, outcome)) is not None:
+                    yield job.index, settled
 
     def _news(self) -> Iterator[tuple[Job, Outcome]]:
         """Wait until a worker says something or hangs; the jobs that are over by then."""

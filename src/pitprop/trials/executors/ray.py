@@ -143,8 +143,8 @@ class Ray:
                     read="docs/executors.md",
                 ) from error
             for job, outcome in news:
-                if attempts.settle(job, outcome):
-                    yield job.index, outcome
+                if (settled := attempts.settle(job, outcome)) is not None:
+                    yield job.index, settled
 
     def _hand_out(self, attempts: Attempts) -> None:
         for worker in list(self._pool):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from pitprop._errors import PitpropError, nearest
 
@@ -28,6 +29,8 @@ class Applied:
     """What it means where it never acted."""
     do: str = "name a module that the forward pass calls, and leave torch.compile out of a trial's recipe."
     """What to do then."""
+    hooks: list[RemovableHandle] = field(default_factory=list)
+    """Forward hooks that do the work; removing them takes the intervention back."""
 
     def check(self, what: str) -> None:
         """Raise unless every path was acted on at least once, or may rightly not have been."""
@@ -38,6 +41,15 @@ class Applied:
                 means=self.means,
                 do=self.do,
             )
+
+
+def acting_at_steps(paths: tuple[str, ...]) -> Applied:
+    """What acts when an optimizer steps: one that never steps is named, not the module."""
+    return Applied(
+        paths,
+        means="The optimizer made no step, so the arm was another control.",
+        do="call `optimizer.step()` in the recipe's `step`, on the optimizer that is an attribute of the training.",
+    )
 
 
 class Intervention(Protocol):
@@ -152,7 +164,7 @@ def change_output(training: Any, pattern: str, change: Callable[[str, torch.Tens
             applied.calls[path] += 1
             return change_first(output, lambda tensor: change(path, tensor), path)
 
-        module.register_forward_hook(hook)
+        applied.hooks.append(module.register_forward_hook(hook))
     return applied
 
 
@@ -165,7 +177,7 @@ def change_input(training: Any, pattern: str, change: Callable[[str, torch.Tenso
             applied.calls[path] += 1
             return change_first(tuple(args), lambda tensor: change(path, tensor), path)
 
-        module.register_forward_pre_hook(hook)
+        applied.hooks.append(module.register_forward_pre_hook(hook))
     return applied
 
 

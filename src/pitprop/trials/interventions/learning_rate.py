@@ -4,8 +4,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pitprop._errors import PitpropError
 from pitprop.trials.interventions._pytree import leaves_at, where, wrap
-from pitprop.trials.interventions._targets import Applied, groups_of, is_jax, optimizers_of, parameters_at
+from pitprop.trials.interventions._targets import (
+    Applied,
+    acting_at_steps,
+    groups_of,
+    is_jax,
+    optimizers_of,
+    parameters_at,
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +27,14 @@ class LearningRate:
 
     factor: float
     path: str = "*"
+
+    def __post_init__(self):
+        if not self.factor >= 0:
+            raise PitpropError(
+                f"A learning rate cannot be multiplied by {self.factor:g}.",
+                means="Under 0 the training would climb the loss.",
+                do="give a factor of 0 or more.",
+            )
 
     def describe(self) -> str:
         where = "" if self.path == "*" else f" of {self.path}"
@@ -37,7 +53,7 @@ class LearningRate:
             inside = [parameter for parameter in group["params"] if id(parameter) in wanted]
             if inside:
                 matched.append((name, optimizer, group, inside))
-        applied = Applied(tuple(name for name, *_ in matched))
+        applied = acting_at_steps(tuple(name for name, *_ in matched))
         for name, optimizer, group, inside in matched:
             slow = self._whole if len(inside) == len(group["params"]) else self._part
             slow(applied, name, optimizer, group, inside)

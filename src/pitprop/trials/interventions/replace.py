@@ -96,7 +96,7 @@ class Replace:
 def _factory(remedy: str) -> Callable[[nn.Module], nn.Module]:
     if ":" in remedy:
         return load_attribute(remedy)
-    where = {known.name: known.where[0] for known in REMEDIES}
+    where = {known.name: known.where[0] for known in REMEDIES if known.framework == "torch"}
     if remedy not in where:
         raise PitpropError(f"There is no remedy `{remedy}`: {nearest(remedy, where)}")
     if remedy not in INSERT:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pitprop._errors import PitpropError
-from pitprop.trials.interventions._targets import Applied, groups_of, optimizers_of, parameters_at
+from pitprop.trials.interventions._targets import Applied, acting_at_steps, groups_of, optimizers_of, parameters_at
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class WeightDecay:
                 means="Multiplied it stays 0, and the arm would be another control.",
                 do="set it with `value=`.",
             )
-        applied = Applied(tuple(name for name, *_ in matched))
+        applied = acting_at_steps(tuple(name for name, *_ in matched))
         for name, optimizer, group in matched:
             self._hook(applied, name, optimizer, group, wanted)
         return applied

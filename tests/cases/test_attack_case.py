@@ -1,0 +1,118 @@
+"""The case in miniature: files, rows, pairs; replays; and what the command line refuses."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pitprop._errors import PitpropError
+from pitprop.cases.timestep_attack import classifiers, experiment
+from pitprop.cases.timestep_attack.measurements import (
+    SEED_SHARES,
+    gradients_at_a_small_weight,
+    initial_mismatch,
+)
+from pitprop.cases.timestep_attack.options import Options
+from pitprop.cases.timestep_attack.pictures import FILES
+from pitprop.cases.timestep_attack.replay import replay
+from pitprop.cases.timestep_attack.run import RESULTS, plan_of, run
+from pitprop.cases.timestep_attack.settings import LAPTOP
+from pitprop.cases.timestep_attack.weights import INITIAL, PILOT
+
+
+class Inline:
+    """Stands for the second process."""
+
+    def __init__(self, *_args, **_kwargs):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def submit(self, function, *args):
+        class Done:
+            def result(self):
+                return function(*args)
+
+        return Done()
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    monkeypatch.setenv("PITPROP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(classifiers, "STEPS", 30)
+    monkeypatch.setattr(experiment, "ProcessPoolExecutor", Inline)
+    plan = experiment.Plan
+    settings = LAPTOP.__class__(iterations=2, null_iterations=1, null_growth=0, latent_lr=0.05, beta=100.0)
+    monkeypatch.setattr(
+        "pitprop.cases.timestep_attack.run.Plan",
+        lambda **kwargs: plan(**kwargs, attack=settings, denoiser_steps=2),
+    )
+
+
+@pytest.mark.parametrize("source", ["digits", "photographs"])
+def test_one_mode_beside_the_fixed_schedule_with_its_files(small, tmp_path, source):
+    threads, seen = torch.get_num_threads(), []
+    result = run(tmp_path, Options(images=2, mode="kl", source=source), progress=seen.append)
+    assert torch.get_num_threads() == threads and seen[-1].done == 2
+    assert [name for name, _ in result.rows] == ["fixed", "kl", "vertex predicted beforehand"]
+    assert {path.name for path in result.files} == {RESULTS, *FILES}
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in FILES)
+    read = json.loads((tmp_path / RESULTS).read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert len(read["streams"]["kl"]["weights"]) == 3 and len(read["streams"]["kl"]["success"]) == 2
+    assert {c["arm"] for c in read["comparisons"]} == {"kl"} and read["comparisons"][0]["pairs"] == 2
+    assert read["streams"]["kl"]["weights"][2] != read["streams"]["kl"]["weights"][0]
+    assert read["streams"]["fixed"]["weights"][2] == read["streams"]["fixed"]["weights"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "claims", "said"),
+    [
+        (Options(mode="lernable"), False, "There is no mode `lernable`: did you mean `learnable`"),
+        (Options(source="digit"), False, "There is no source `digit`: did you mean `digits`"),
+        (Options(images=0), False, "at least one image"),
+        (Options(mode="kl"), True, "can't be judged on the mode `kl` alone"),
+    ],
+)
+def test_what_can_not_be_run_is_explained(options, claims, said):
+    with pytest.raises(PitpropError, match=said):
+        plan_of(options, claims=claims)
+
+
+def test_the_plan_has_every_mode_and_more_networks_for_the_claims():
+    names = experiment.streams_of(plan_of(Options(seeds=2)))
+    assert next(iter(names)) == "fixed" and "learnable [1]" in names
+    assert names["fixed (pilot schedule)"].schedule == PILOT
+    assert (plan_of(Options()).seeds, plan_of(Options(), claims=True).seeds) == (1, 10)
+    assert list(experiment.streams_of(plan_of(Options(mode="dro")))) == ["fixed", "dro"]
+
+
+def test_the_seeds_own_loss_shares_pass_by_its_pilot_schedule_at_ten_images():
+    path = replay(np.array([SEED_SHARES]), images=10)
+    assert path.shape == (10, 5)
+    assert np.abs(path[-1] - PILOT).sum() / 2 < 0.02 < np.abs(path[0] - PILOT).sum() / 2
+
+
+def test_under_adam_the_scale_of_the_loss_is_nothing():
+    losses = np.array([SEED_SHARES]) * 1e-3
+    one, hundred = (replay(losses, images=3, gamma=gamma, per_image=5) for gamma in (1.0, 100.0))
+    np.testing.assert_allclose(one, hundred, atol=1e-4)
+    slow, fast = (replay(losses, images=3, gamma=gamma, lr=1.0, optimizer="sgd", per_image=5) for gamma in (1.0, 100.0))
+    assert np.abs(slow - INITIAL).sum() < np.abs(fast - INITIAL).sum() / 5
+
+
+def test_the_three_gradients_at_a_small_weight():
+    found = gradients_at_a_small_weight()
+    assert found["weight"] == pytest.approx([1e-4, 1e-3])
+    assert found["logit"][1] == pytest.approx(1e-3 * (1e-3 - (0.999 * 1e-4 + 1e-6)), rel=1e-6)
+    assert found["latent"] == pytest.approx([0.999, 0.001])
+
+
+def test_a_fresh_network_is_near_its_schedule_and_not_on_it():
+    found = initial_mismatch(20)
+    assert 0 < found["low"] < found["median"] < found["high"] < 0.05 and math.isfinite(found["share_below"])
