@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pitprop._errors import PitpropError
-from pitprop.cases._set_diffusion.archives import CIFAR_ROW, cifar100, omniglot
+from pitprop.cases.set_diffusion.archives import CIFAR_ROW, cifar100, omniglot
 
 
 def archive(path, members):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pitprop._errors import PitpropError
-from pitprop.cases._set_diffusion import data, dit, encoder, schedule
+from pitprop.cases.set_diffusion import data, dit, encoder, schedule
 
 
 def test_a_context_holds_the_others_alone():

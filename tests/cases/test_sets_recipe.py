@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pitprop.cases._set_diffusion import metrics, recipe, training
-from pitprop.cases._set_diffusion.knobs import Knobs
+from pitprop.cases.set_diffusion import metrics, recipe, training
+from pitprop.cases.set_diffusion.knobs import Knobs
 from pitprop.trials.load import load_recipe
 
 TINY = Knobs(hidden=8, heads=2, dim_head=4, depth=1, encoder_depth=1, batch_size=2, replicas=2, diffusion_steps=50)
 
 
 def test_the_metric_is_no_guard():
-    found = load_recipe("pitprop.cases._set_diffusion.recipe:recipe")
+    found = load_recipe("pitprop.cases.set_diffusion.recipe:recipe")
     names = [guard.partition("=")[0] for guard in found.guards]
     assert found.metric not in names and "eval_loss" in names
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from pitprop._errors import PitpropError
-from pitprop.cases._set_diffusion import training
-from pitprop.cases._set_diffusion.data import digits, sets
-from pitprop.cases._set_diffusion.knobs import Knobs
+from pitprop.cases.set_diffusion import training
+from pitprop.cases.set_diffusion.data import digits, sets
+from pitprop.cases.set_diffusion.knobs import Knobs
 
 TINY = dict(hidden=8, heads=2, dim_head=4, depth=1, encoder_depth=1, batch_size=2, replicas=2, diffusion_steps=50)
 
@@ -97,9 +97,9 @@ import json, os
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh
 from dataclasses import replace
-from pitprop.cases._set_diffusion import training
-from pitprop.cases._set_diffusion.data import digits, sets
-from pitprop.cases._set_diffusion.knobs import Knobs
+from pitprop.cases.set_diffusion import training
+from pitprop.cases.set_diffusion.data import digits, sets
+from pitprop.cases.set_diffusion.knobs import Knobs
 tiny = json.loads(os.environ["TINY"])
 found = {}
 for synchronised in (True, False):

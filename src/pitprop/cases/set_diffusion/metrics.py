@@ -15,10 +15,10 @@ from jaxtyping import Array, Float
 from numpy import ndarray
 
 from pitprop.cases._frechet import frechet_distance
-from pitprop.cases._set_diffusion.data import NOVEL_CLASSES, balanced_sets, digits
-from pitprop.cases._set_diffusion.knobs import Knobs, of_the_model
-from pitprop.cases._set_diffusion.schedule import sample
-from pitprop.cases._set_diffusion.training import Draws, Params, bind, contexts, epsilon_loss
+from pitprop.cases.set_diffusion.data import NOVEL_CLASSES, balanced_sets, digits
+from pitprop.cases.set_diffusion.knobs import Knobs, of_the_model
+from pitprop.cases.set_diffusion.schedule import sample
+from pitprop.cases.set_diffusion.training import Draws, Params, bind, contexts, epsilon_loss
 
 REPEATS = 4
 """Sets per class in an evaluation."""

@@ -18,11 +18,11 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Key
 
 from pitprop._errors import PitpropError
-from pitprop.cases._set_diffusion.data import leave_one_out
-from pitprop.cases._set_diffusion.dit import DiT
-from pitprop.cases._set_diffusion.encoder import sViT
-from pitprop.cases._set_diffusion.knobs import Knobs
-from pitprop.cases._set_diffusion.schedule import q_sample
+from pitprop.cases.set_diffusion.data import leave_one_out
+from pitprop.cases.set_diffusion.dit import DiT
+from pitprop.cases.set_diffusion.encoder import sViT
+from pitprop.cases.set_diffusion.knobs import Knobs
+from pitprop.cases.set_diffusion.schedule import q_sample
 
 AXIS = "data"
 ACCUMULATED = 4

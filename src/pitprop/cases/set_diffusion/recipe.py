@@ -15,10 +15,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from pitprop.cases._folder import folder
-from pitprop.cases._set_diffusion import training
-from pitprop.cases._set_diffusion.data import digits, sets
-from pitprop.cases._set_diffusion.knobs import Knobs
-from pitprop.cases._set_diffusion.metrics import evaluator
+from pitprop.cases.set_diffusion import training
+from pitprop.cases.set_diffusion.data import digits, sets
+from pitprop.cases.set_diffusion.knobs import Knobs
+from pitprop.cases.set_diffusion.metrics import evaluator
 from pitprop.trials.jax import JaxTraining
 from pitprop.trials.recipe import Recipe
 

@@ -11,8 +11,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
-from pitprop.cases._set_diffusion.encoder import patchify, stack, through
-from pitprop.cases._set_diffusion.knobs import Initialisation, Knobs
+from pitprop.cases.set_diffusion.encoder import patchify, stack, through
+from pitprop.cases.set_diffusion.knobs import Initialisation, Knobs
 
 FREQUENCIES = 128
 INITIALISERS = {

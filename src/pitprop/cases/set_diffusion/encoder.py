@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from pitprop.cases._set_diffusion.knobs import Knobs
+from pitprop.cases.set_diffusion.knobs import Knobs
 
 SHIFTS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 """Rows and columns by which the four copies move, as in `lucidrains/vit-pytorch`."""
