@@ -95,7 +95,6 @@ def test_sizes_that_do_not_divide_are_explained():
 DEVICES = """
 import json, os
 import jax, jax.numpy as jnp, numpy as np
-from jax.sharding import Mesh
 from dataclasses import replace
 from pitprop.cases.set_diffusion import training
 from pitprop.cases.set_diffusion.data import digits, sets
@@ -107,13 +106,12 @@ for synchronised in (True, False):
     tx = training.transformation(knobs)
     state = training.start(knobs, 100)
     state["opt_state"] = tx.init(state["params"])
-    mesh = Mesh(np.array(jax.devices()), (training.AXIS,))
-    on_devices, on_one = jax.jit(training.device_step(knobs, mesh)), jax.jit(training.step(knobs), static_argnums=2)
+    on_devices, on_one = (jax.jit(training.step(knobs, num), static_argnums=2) for num in (4, 1))
     batches = sets(digits().train, 100, 0, num_sets=4, set_size=7)
     a = b = state
     for _ in range(3):
         batch = next(batches)[:, None]
-        a, b = on_devices(a, batch)[0], on_one(b, batch, tx)[0]
+        a, b = on_devices(a, batch, tx)[0], on_one(b, batch, tx)[0]
     apart = max(float(jnp.abs(x - y).max()) for x, y in zip(jax.tree.leaves(jax.device_get(a["params"])),
                                                             jax.tree.leaves(jax.device_get(b["params"])), strict=True))
     found[str(synchronised)] = [float(training.spread(jax.device_get(a["params"]))), apart]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pitprop._errors import PitpropError, nearest
 from pitprop.cases.clip_anomaly.options import Options as ClipOptions
 from pitprop.cases.model_merging.options import Options as MergingOptions
+from pitprop.cases.set_diffusion.options import Options as SetsOptions
 from pitprop.cases.timestep_attack.options import Options as AttackOptions
 
 
@@ -48,6 +49,13 @@ CASES: tuple[Case, ...] = (
         recipe="pitprop.cases.timestep_attack.recipe:recipe",
         run="pitprop.cases.timestep_attack.run:run",
         options=AttackOptions,
+    ),
+    Case(
+        name="set_diffusion",
+        title="a diffusion that draws from a set of images ignores the set (seed 3, in jax)",
+        recipe="pitprop.cases.set_diffusion.recipe:recipe",
+        run="pitprop.cases.set_diffusion.run:run",
+        options=SetsOptions,
     ),
 )
 

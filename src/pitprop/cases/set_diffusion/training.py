@@ -4,6 +4,7 @@ Replicas are copies of the parameters along a leading axis. On one device they r
 what one replica does is the same function, `gradients`. The original never averaged the gradients over its devices.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -24,7 +25,8 @@ from pitprop.cases.set_diffusion.encoder import sViT
 from pitprop.cases.set_diffusion.knobs import Knobs
 from pitprop.cases.set_diffusion.schedule import q_sample
 
-AXIS = "data"
+AXIS, LOCAL = "data", "replica"
+"""Axes of the devices, and of the replicas on one device."""
 ACCUMULATED = 4
 """Steps that are accumulated, as in the seed."""
 Params = dict[str, Any]
@@ -76,6 +78,11 @@ def init(knobs: Knobs, seed: int) -> Params:
     return _initialiser(knobs)(jax.random.key(seed))
 
 
+def shapes(knobs: Knobs) -> Params:
+    """Of the parameters, without making any."""
+    return jax.eval_shape(partial(_fresh, knobs), jax.random.key(0))
+
+
 def replicate(tree: Any, replicas: int) -> Any:
     """Copies of every leaf along a new leading axis."""
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (replicas, *jnp.shape(leaf))), tree)
@@ -101,13 +108,13 @@ class Draws(NamedTuple):
     """Sets that get the null context."""
 
 
-def draw(knobs: Knobs, key: Key[Array, ""], shape: tuple[int, ...]) -> Draws:
+def draw(knobs: Knobs, key: Key[Array, ""], shape: tuple[int, ...], dropout: float | Array) -> Draws:
     """Of a batch of sets of this shape."""
     level, noise, drop = jax.random.split(key, 3)
     return Draws(
         jax.random.randint(level, shape[:1], 0, knobs.diffusion_steps),
         jax.random.normal(noise, shape),
-        jax.random.bernoulli(drop, knobs.context_dropout, shape[:1]),
+        jax.random.bernoulli(drop, dropout, shape[:1]),
     )
 
 
@@ -123,30 +130,41 @@ def epsilon_loss(knobs: Knobs, system: System, sets: Array, context: Array, draw
     return jnp.square(predicted - noise).mean((1, 2, 3)).reshape(b, n)
 
 
-def gradients(
-    knobs: Knobs, params: Params, sets: Array, key: Key[Array, ""], axis: str = AXIS
-) -> tuple[dict[str, Array], Params]:
-    """Of one replica: what the original logs, and the gradients; averaged over the replicas where `synchronised`."""
+def own_gradients(
+    knobs: Knobs, params: Params, sets: Array, key: Key[Array, ""], dropout: float | Array
+) -> tuple[Float[Array, ""], Array, Params]:
+    """Of one replica by itself: the loss, the contexts and the gradients."""
 
     def loss_of(params: Params) -> tuple[Array, Array]:
         system = bind(knobs, params)
         context = contexts(system, sets)
-        draws = draw(knobs, jax.random.fold_in(key, jax.lax.axis_index(axis)), sets.shape)
-        return epsilon_loss(knobs, system, sets, context, draws).mean(), context
+        return epsilon_loss(knobs, system, sets, context, draw(knobs, key, sets.shape, dropout)).mean(), context
 
     (loss, context), found = jax.value_and_grad(loss_of, has_aux=True)(params)
-    if knobs.synchronised:
-        loss, found = jax.lax.pmean((loss, found), axis)
-    logged = {
+    return loss, context, found
+
+
+def what_is_logged(loss: Array, context: Array, found: Params) -> dict[str, Array]:
+    """What the original logs of a replica, and two numbers that say more of the context."""
+    return {
         "loss": loss,
         "encoder_gradient_norm": optax.tree.norm(found["encoder"]),
         "dit_gradient_norm": optax.tree.norm(found["dit"]),
         "context": context.mean(),  # the original's `context`: the signed mean of all entries
         "context_norm": jnp.linalg.norm(context.reshape(-1, context.shape[-1]), axis=-1).mean(),
         "context_std": context.std(),
-        "between_set_std": context.mean(1).reshape(sets.shape[0], -1).std(0).mean(),
+        "between_set_std": context.mean(1).reshape(context.shape[0], -1).std(0).mean(),
     }
-    return logged, found
+
+
+def gradients(
+    knobs: Knobs, params: Params, sets: Array, key: Key[Array, ""], axes: tuple[str, ...]
+) -> tuple[dict[str, Array], Params]:
+    """Of one replica: what is logged, and the gradients; averaged over the replicas where `synchronised`."""
+    loss, context, found = own_gradients(knobs, params, sets, key, knobs.context_dropout)
+    if knobs.synchronised:
+        loss, found = jax.lax.pmean((loss, found), axes)
+    return what_is_logged(loss, context, found), found
 
 
 class Replicated(NamedTuple):
@@ -163,17 +181,22 @@ def transformation(knobs: Knobs) -> Replicated:
     return Replicated(jax.vmap(tx.init), jax.vmap(tx.update))
 
 
+def rate(knobs: Knobs) -> float | optax.Schedule:
+    """Constant, or the seed's warm-up and cosine."""
+    if not knobs.warmup:
+        return knobs.lr
+    return optax.warmup_cosine_decay_schedule(
+        knobs.lr / 100, knobs.lr, knobs.warmup, knobs.horizon, end_value=knobs.lr / 10
+    )
+
+
 def optimizer(knobs: Knobs) -> optax.GradientTransformation:
     """AdamW (or SGD), with the seed's additions where the knobs ask for them, in the seed's order."""
-    rate: Any = knobs.lr
-    if knobs.warmup:
-        rate = optax.warmup_cosine_decay_schedule(
-            knobs.lr / 100, knobs.lr, knobs.warmup, knobs.horizon, end_value=knobs.lr / 10
-        )
     parts = [optax.clip_by_global_norm(knobs.clip)] if knobs.clip else []
     if knobs.accumulation == "apply_every":
         parts.append(optax.apply_every(ACCUMULATED))
-    parts.append(optax.adamw(rate, weight_decay=knobs.weight_decay) if knobs.optimizer == "adamw" else optax.sgd(rate))
+    adamw = knobs.optimizer == "adamw"
+    parts.append(optax.adamw(rate(knobs), weight_decay=knobs.weight_decay) if adamw else optax.sgd(rate(knobs)))
     tx = optax.chain(*parts)
     if knobs.accumulation != "multi_steps":
         return tx
@@ -196,43 +219,34 @@ def extra(params: Params, seed: int) -> State:
 
 
 @cache
-def step(knobs: Knobs) -> Step:
-    """`(state, sets, tx) -> (state, logged)` for all replicas on one device.
+def step(knobs: Knobs, devices: int | None = None) -> Step:
+    """`(state, sets, tx) -> (state, logged)`.
 
-    `sets` has shape `[replicas, set, image, channel, height, width]`; what is logged is the mean over the replicas.
+    The replicas are divided among `devices` (by default as many as there are and divide them); those on one device run
+    side by side. `sets` has shape `[replica, set, image, channel, height, width]`; logged are means over the replicas.
     """
+    devices = devices or math.gcd(len(jax.devices()), knobs.replicas)
+    mesh = Mesh(np.array(jax.devices()[:devices]), (AXIS,))
+
+    def of_device(params: Params, sets: Array, key: Array) -> tuple[dict[str, Array], Params]:
+        first = jax.lax.axis_index(AXIS) * (knobs.replicas // devices)
+
+        def of_replica(params: Params, own: Array) -> tuple[dict[str, Array], Params]:
+            number = first + jax.lax.axis_index(LOCAL)
+            return gradients(knobs, params, own, jax.random.fold_in(key, number), (AXIS, LOCAL))
+
+        return jax.vmap(of_replica, axis_name=LOCAL)(params, sets)
+
+    # check_vma is off because the initial parameters are whole arrays: what differs is told by `collectives`.
+    mapped = jax.shard_map(of_device, mesh=mesh, in_specs=(P(AXIS), P(AXIS), P()), out_specs=P(AXIS), check_vma=False)
 
     def one_step(state: State, sets: Array, tx: Any) -> tuple[State, dict[str, Array]]:
         key = jax.random.fold_in(state["key"], state["count"])
-        local = jax.vmap(lambda params, own: gradients(knobs, params, own, key), axis_name=AXIS)
-        logged, found = local(state["params"], sets)
+        logged, found = mapped(state["params"], sets, key)
         params, opt_state = _updated(tx, found, state)
         ema = _averaged(state["ema"], params, knobs.ema)
         logged = {**jax.tree.map(jnp.mean, logged), "replica_spread": spread(params)}
         return {**state, "params": params, "opt_state": opt_state, "ema": ema, "count": state["count"] + 1}, logged
-
-    return one_step
-
-
-def device_step(knobs: Knobs, mesh: Mesh) -> Callable[[State, Array], tuple[State, dict[str, Array]]]:
-    """The same step with each replica on its own device of the mesh's `data` axis."""
-    tx = optimizer(knobs)
-
-    def local(params: Params, opt_state: Any, sets: Array, key: Array) -> Any:
-        one = jax.tree.map(lambda leaf: leaf[0], (params, opt_state, sets))
-        logged, found = gradients(knobs, one[0], one[2], key)
-        updates, opt_state = tx.update(found, one[1], one[0])
-        moved = optax.apply_updates(one[0], updates)
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (moved, opt_state, logged))
-
-    sharded = jax.shard_map(
-        local, mesh=mesh, in_specs=(P(AXIS), P(AXIS), P(AXIS), P()), out_specs=P(AXIS), check_vma=False
-    )
-
-    def one_step(state: State, sets: Array) -> tuple[State, dict[str, Array]]:
-        key = jax.random.fold_in(state["key"], state["count"])
-        params, opt_state, logged = sharded(state["params"], state["opt_state"], sets, key)
-        return {**state, "params": params, "opt_state": opt_state, "count": state["count"] + 1}, logged
 
     return one_step
 
@@ -247,17 +261,16 @@ def spread(params: Params) -> Float[Array, ""]:
 
 
 def collectives(knobs: Knobs) -> list[str]:
-    """Names of the collectives in the step's jaxpr, as sharded over one device: a static detector.
+    """Names of the collectives in the step's jaxpr: a static detector.
 
     A data-parallel step without any `psum` trains as many models as there are devices.
     """
-    mesh = Mesh(np.array(jax.devices()[:1]), (AXIS,))
-    params = jax.eval_shape(lambda: replicate(_fresh(knobs, jax.random.key(0)), 1))
-    state = jax.eval_shape(
-        lambda params: {"params": params, "opt_state": transformation(knobs).init(params), **extra(params, 0)}, params
-    )
-    shape = (1, 1, knobs.sample_size + 1, knobs.channels, knobs.image_size, knobs.image_size)
-    jaxpr = jax.make_jaxpr(device_step(knobs, mesh))(state, jax.ShapeDtypeStruct(shape, jnp.float32))
+    tx = transformation(knobs)
+    params = jax.eval_shape(lambda: jax.tree.map(lambda leaf: jnp.zeros((knobs.replicas, *leaf.shape)), shapes(knobs)))
+    state = jax.eval_shape(lambda params: {"params": params, "opt_state": tx.init(params), **extra(params, 0)}, params)
+    images = (knobs.sample_size + 1, knobs.channels, knobs.image_size, knobs.image_size)
+    sets = jax.ShapeDtypeStruct((knobs.replicas, 1, *images), jnp.float32)
+    jaxpr = jax.make_jaxpr(lambda state, sets: step(knobs)(state, sets, tx))(state, sets)
     return sorted({name for name in _primitives(jaxpr.jaxpr) if name.startswith(("psum", "all_reduce", "pmean"))})
 
 
