@@ -38,9 +38,13 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _claim("C3", "zero gates let no information through", "loss with zero gates", "REFUTED", judges.c3),
     _claim("C4", "a zero output layer is an error", "loss before the first step", "REFUTED", judges.c4),
-    _claim("C5", "normal(0.02) in place of zeros fixes it", "trial: both, with and without averaging", "HALF", judges.c5),
+    _claim("C5", "normal(0.02) in place of zeros fixes it", "trial, with averaging and without", "HALF", judges.c5),
     _claim(
-        "C6", "LayerNorm without a scale makes gradients vanish", "a fresh layer's bits, and a trial", "REFUTED", judges.c6
+        "C6",
+        "LayerNorm without a scale makes gradients vanish",
+        "a fresh layer's bits, and a trial",
+        "REFUTED",
+        judges.c6,
     ),
     _claim("C7", "Flax's LayerNorm may have no scale by default", "its signature", "REFUTED", judges.c7, "definition"),
     _claim("C8", "clipping at 1 is critical for diffusion", "how often it acts, and a trial", "REFUTED", judges.c8),
@@ -48,7 +52,7 @@ CLAIMS: tuple[Claim, ...] = (
     _claim("C10", "large noise gives large gradients", "gradient by noise level", "REFUTED", judges.c10),
     _claim("C11", "gradients vary 100 times over noise levels", "gradient by noise level", "HALF", judges.c11),
     _claim("C12", "twelve layers lose 72 % of the gradient", "gradient by block", "REFUTED", judges.c12),
-    _claim("C13", "DiT's depth is for images of 64 times the size", "number of tokens", "REFUTED", judges.c13, "arithmetic"),
+    _claim("C13", "DiT's depth is for 64 times the pixels", "number of tokens", "REFUTED", judges.c13, "arithmetic"),
     _claim("C14", "a scale of 0.125 is small and makes attention uniform", "entropy, and a trial", "HALF", judges.c14),
     _claim("C15", "a temperature in logs is hard to learn", "how far it moves", "REFUTED", judges.c15),
     _claim("C16", "twice the initial scale helps", "trial", "OPEN", judges.c16),
@@ -56,7 +60,11 @@ CLAIMS: tuple[Claim, ...] = (
     _claim("C18", "training with and without context is unstable", "what it is", "REFUTED", judges.c18, "definition"),
     _claim("C19", "a learnable null context is better than zeros", "trial", "HALF", judges.c19),
     _claim(
-        "C20", "1e-4 is too high; early layers get tiny updates", "displacement by block under Adam", "REFUTED", judges.c20
+        "C20",
+        "1e-4 is too high; early layers get tiny updates",
+        "displacement by block under Adam",
+        "REFUTED",
+        judges.c20,
     ),
     _claim("C21", "warm-up and weight decay help", "trial", "OPEN", judges.c21),
     _claim("C22", "SPT is a bottleneck and needs twice the variance", "its sizes, and a trial", "REFUTED", judges.c22),

@@ -19,7 +19,7 @@ from numpy import ndarray
 
 from pitprop._errors import PitpropError
 from pitprop.cases.set_diffusion import training
-from pitprop.cases.set_diffusion.knobs import Knobs, of_the_model
+from pitprop.cases.set_diffusion.knobs import Knobs
 from pitprop.cases.set_diffusion.metrics import evaluator
 from pitprop.cases.set_diffusion.recipe import batches, keep_compiled
 from pitprop.cases.set_diffusion.training import ACCUMULATED, AXIS, Params
@@ -172,7 +172,7 @@ def step(
         found = jax.tree.map(jnp.multiply, found, arm.trained)
         return training.what_is_logged(loss, context, found), found
 
-    def move(found: Params, params: Params, adam: Any, accumulated: Params) -> tuple[Params, Any, Params]:
+    def move(found: Any, params: Params, adam: Any, accumulated: Params) -> tuple[Params, Any, Params]:
         found, _ = optax.clip_by_global_norm(arm.clip).update(found, optax.EmptyState())
         accumulated = jax.tree.map(jnp.add, accumulated, found)
         share = jnp.where(due, jnp.where(arm.holds, 1 / arm.every, 1.0), 0.0)

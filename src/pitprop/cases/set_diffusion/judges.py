@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from pitprop.cases._claims import Judgement, Results, Word
-from pitprop.cases.set_diffusion.arms import LISTED, ORIGINAL, SYNCHRONISED
+from pitprop.cases.set_diffusion.arms import ORIGINAL, SYNCHRONISED
 from pitprop.cases.set_diffusion.knobs import PAPER
 from pitprop.cases.set_diffusion.recipe import recipe
 from pitprop.trials.interval import interval
@@ -17,8 +17,6 @@ UNIFORM = 0.95
 """Entropy over which attention counts as uniform: the gap of the rule `attention-uniformity`."""
 SAME_SIZE = 3.0
 """Ratio of displacements under which blocks are moved alike. A convention."""
-QUICKER = 2.0
-"""Ratio of steps under which a change is no speed-up of "5 to 10 times". A convention, on the seed's side."""
 
 
 def last(results: Results, arm: str, metric: str) -> np.ndarray:
@@ -143,8 +141,8 @@ def c8(results: Results) -> Judgement:
     own, share = math.hypot(0.05, 0.5), last(results, ORIGINAL, "share_clipped")
     return Judgement(
         "HALF" if helps(results, "gradient clipping") else "REFUTED",
-        f"the seed's own largest norms make {own:.2f}, where a bound of 1 never acts; here it acts in {share.mean():.1%} "
-        f"of the steps (largest norm {last(results, ORIGINAL, 'largest_norm').max():.2g}); trial: "
+        f"the seed's own largest norms make {own:.2f}, where a bound of 1 never acts; here it acts in "
+        f"{share.mean():.1%} of the steps (largest norm {last(results, ORIGINAL, 'largest_norm').max():.2g}); trial: "
         f"{said(results, 'gradient clipping')}, loss {said(results, 'gradient clipping', 'eval_loss')}",
     )
 
@@ -153,7 +151,8 @@ def c9(results: Results) -> Judgement:
     before, after = (last(results, arm, "encoder_gradient_median") for arm in (ORIGINAL, "gradient clipping"))
     return Judgement(
         "REFUTED" if not helps(results, "gradient clipping") else "HALF",
-        f"clipping multiplies by at most 1; median encoder gradient {before.mean():.3g} without, {after.mean():.3g} with",
+        f"clipping multiplies by at most 1; median encoder gradient {before.mean():.3g} without, {after.mean():.3g} "
+        "with",
     )
 
 
@@ -163,8 +162,8 @@ def c10(results: Results) -> Judgement:
     reverse = bool((loss[:, 0] > loss[:, -1]).all()) and bool((norm[:, 0] > norm[:, -1]).all())
     return Judgement(
         "REFUTED" if reverse else "CONFIRMED" if bool((norm[:, 0] < norm[:, -1]).all()) else "OPEN",
-        f"noise levels {' '.join(map(str, levels['levels']))} of 250: loss {_row(loss)}, gradient {_row(norm)} (means of "
-        f"{len(loss)} trained models): the least noise has the largest gradient",
+        f"noise levels {' '.join(map(str, levels['levels']))} of 250: loss {_row(loss)}, gradient {_row(norm)} (means "
+        f"of {len(loss)} trained models): the least noise has the largest gradient",
     )
 
 
@@ -229,16 +228,16 @@ def c17(results: Results) -> Judgement:
     found = results["statics"]["null_layer"]
     return Judgement(
         "HALF" if found["kernel"] == 0 < found["bias"] else "OPEN",
-        f"with zeros as its input the kernel's gradient is {found['kernel']:g}, the bias's {found['bias']:.2g}: one free "
-        "vector is trained",
+        f"with zeros as its input the kernel's gradient is {found['kernel']:g}, the bias's {found['bias']:.2g}: one "
+        "free vector is trained",
     )
 
 
 def c18(results: Results) -> Judgement:
     return Judgement(
         "REFUTED",
-        "dropping the condition at random is how classifier-free guidance is trained (DiT's LabelEmbedder does it); and "
-        "the original never drops it",
+        "dropping the condition at random is how classifier-free guidance is trained (DiT's LabelEmbedder does it); "
+        "and the original never drops it",
     )
 
 
@@ -267,8 +266,8 @@ def c21(results: Results) -> Judgement:
     return Judgement(
         _word(results, *arms),
         "; ".join(said(results, arm) for arm in arms)
-        + f"; decay moves a parameter without gradient by {results['statics']['idle_adamw']['0.01']:.1%} in 1000 steps at "
-        "the seed's rate, which is the drift that it takes for a lack of gradient",
+        + f"; decay moves a parameter without gradient by {results['statics']['idle_adamw']['0.01']:.1%} in 1000 "
+        "steps at the seed's rate, which is the drift that it takes for a lack of gradient",
     )
 
 
@@ -286,9 +285,9 @@ def c23(results: Results) -> Judgement:
     moved = found["displacement"]
     return Judgement(
         "REFUTED" if found["zeros"] > 0 and moved["apply_every"] != moved["multi_steps"] else "CONFIRMED",
-        f"before Adam, `apply_every(4)` hands it zeros at {found['zeros']:.0%} of the steps; displacement under the same "
-        f"noisy gradients, relative to none: {moved['apply_every']:.2f}, with MultiSteps {moved['multi_steps']:.2f}; "
-        f"{said(results, 'apply_every before Adam')}; {said(results, 'MultiSteps')}",
+        f"before Adam, `apply_every(4)` hands it zeros at {found['zeros']:.0%} of the steps; displacement under the "
+        f"same noisy gradients, relative to none: {moved['apply_every']:.2f}, with MultiSteps "
+        f"{moved['multi_steps']:.2f}; {said(results, 'apply_every before Adam')}; {said(results, 'MultiSteps')}",
     )
 
 
@@ -324,6 +323,3 @@ def _word(results: Results, *arms: str) -> Word:
 
 def _row(values: np.ndarray) -> str:
     return " ".join(f"{value:.3g}" for value in np.asarray(values, dtype=float).mean(0))
-
-
-ON_THE_LIST = tuple(LISTED)

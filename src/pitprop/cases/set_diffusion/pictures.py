@@ -4,6 +4,7 @@ far the replicas are apart.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -42,9 +43,8 @@ def _sets(generated: Mapping[str, np.ndarray]) -> Figure:
     """Rows: classes. Column groups: the set itself, then what each arm draws for its images."""
     groups = {"a set": evaluation_sets(Knobs())[1], **generated}
     figure = Figure(figsize=(0.55 * SHOWN * len(groups) + 0.5, 2.4), layout="constrained")
-    for part, (subfigure, (name, images)) in enumerate(
-        zip(figure.subfigures(1, len(groups), wspace=0.06), groups.items(), strict=True)
-    ):
+    parts: Any = figure.subfigures(1, len(groups), wspace=0.06)
+    for part, (subfigure, (name, images)) in enumerate(zip(parts, groups.items(), strict=True)):
         subfigure.suptitle(name, fontsize=9)
         axes = subfigure.subplots(len(NOVEL_CLASSES), SHOWN)
         for row, k in enumerate(NOVEL_CLASSES):

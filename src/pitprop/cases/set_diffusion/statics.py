@@ -115,6 +115,7 @@ def accumulation(steps: int = 400) -> dict[str, Any]:
 
     moved = {name: displacement(own) for name, own in tx.items()}
     gate = optax.apply_every(training.ACCUMULATED)
+    given: Any
     state, zeros = gate.init(noise[0]), 0
     for gradient in noise[:40]:
         given, state = gate.update(gradient, state)
@@ -173,7 +174,7 @@ def entropy(params: Params) -> Float[ndarray, " seed"]:
         cls = jnp.broadcast_to(encoder.cls_token[...], (len(x), 1, x.shape[-1]))
         x = jnp.concatenate([cls, jnp.zeros_like(cls), x], 1) + encoder.pos_embedding[...]
         graph, stacked = nnx.split(encoder.blocks)
-        block = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[0], stacked))
+        block: Any = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[0], stacked))
         q, k, _ = (
             part.reshape(*x.shape[:2], model.heads, -1).swapaxes(1, 2)
             for part in jnp.split(block.attention.to_qkv(block.norm1(x)), 3, -1)
