@@ -10,7 +10,7 @@ import numpy as np
 
 from pitprop.cases._claims import provenance, store, write_up
 from pitprop.cases._result import CaseResult
-from pitprop.cases.set_diffusion import arms, experiment, measurements
+from pitprop.cases.set_diffusion import arms, experiment, measurements, monitor
 from pitprop.cases.set_diffusion.arms import ORIGINAL, SYNCHRONISED
 from pitprop.cases.set_diffusion.claims import SETS
 from pitprop.cases.set_diffusion.data import NOVEL_CLASSES, digits
@@ -55,6 +55,7 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
     }
     store(results, folder / RESULTS)
     files = [folder / RESULTS, *draw(runs, {name: several[0] for name, several in drawn.items()}, folder)]
+    files += [monitor.write(found, 0, folder / "traces" / name, name=name, seed=0) for name, found in runs.items()]
     if claims:
         command = ("pitprop", "case", "set_diffusion", "--claims", "--seeds", str(seeds), "--steps", str(steps))
         judged, written = write_up(
