@@ -27,6 +27,7 @@ def subject(knobs):
     return JaxSubject(step=training.pure_step, state=training.tree, tx=training.tx, batches=(next(data), next(data)))
 
 
+@pytest.mark.slow
 def test_replicas_that_do_not_hear_of_each_other_are_found_before_the_first_step():
     [finding] = unsynchronised_replicas.of_jax(subject(TINY))
     assert finding.severity == "failure" and "computed by each worker from its own batch" in finding.message
