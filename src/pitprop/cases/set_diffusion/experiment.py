@@ -199,7 +199,8 @@ def step(
 def program(model: Knobs) -> Any:
     """`(arm, states, rates, sets) -> (states, logged)`: a chunk of steps of all seeds, one seed after the other.
 
-    On one core that took 0.85 times as long as all seeds side by side (`vmap`), and 0.8 times a loop in Python.
+    A training's step took 23 ms of CPU time that way, 27 ms with all seeds side by side (`vmap`) and 31 ms one training
+    at a time: medians of 3 times 20 steps, 8 seeds, on one core of a busy machine.
     """
 
     def chunk(arm: Numbers, states: State, rates: Array, sets: Array) -> tuple[State, dict[str, Array]]:
