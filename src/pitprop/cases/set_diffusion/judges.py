@@ -104,8 +104,8 @@ def c4(results: Results) -> Judgement:
     return Judgement(
         "REFUTED" if (np.abs(zero - normal) < recipe.margin).all() and (end < zero / 2).all() else "OPEN",
         f"loss before the first step {zero.mean():.4f} with zeros, which predict the noise's mean, and "
-        f"{normal.mean():.4f} with normal(0.02), a difference inside the margin of {recipe.margin:g}; from zeros it falls "
-        f"to {end.mean():.3f}",
+        f"{normal.mean():.4f} with normal(0.02), a difference inside the margin of {recipe.margin:g}; from zeros it "
+        f"falls to {end.mean():.3f}",
     )
 
 

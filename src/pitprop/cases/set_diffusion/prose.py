@@ -19,7 +19,7 @@ TEXT = """
   large as with another initialisation.
 * **On a system that works** the seed's changes aren't shown to help either: {normal}; {whole}. {used_normal};
   {used_whole}.
-* **The rule `condition-ignored`**, asked on {rows} fresh batches of each trained model, speaks at {alarms} of {seeds}
+* **The rule `condition-ignored`**, asked on {batches} fresh batches of each trained model, speaks at {alarms} of {seeds}
   originals and at {false_alarms} of {seeds} synchronised ones. It sees signs, not sizes: an original's gap is
   {gap:.1g} of the loss, and where it is positive in most batches, the rule is silent. `pitprop check` finds the missing
   average in the program, before the first step.
@@ -59,7 +59,7 @@ def prose(results: Results) -> str:
         null="the same bits at every seed" if results["null_is_idle"] else said(results, "learnable null context"),
         used_normal=used(results, "synchronised, adaLN normal"),
         used_whole=used(results, "synchronised, the whole list"),
-        rows=seen[ORIGINAL]["rows"],
+        batches=seen[ORIGINAL]["rows"],
         alarms=sum(at is not None for at in seen[ORIGINAL]["fired_at"]),
         false_alarms=sum(at is not None for at in seen[SYNCHRONISED]["fired_at"]),
         gap=fmean(seen[ORIGINAL]["gap"]),
