@@ -19,8 +19,8 @@ TEXT = """
   large as with another initialisation.
 * **On a system that works** the seed's changes aren't shown to help either: {normal}; {whole}. {used_normal};
   {used_whole}.
-* **The rule `condition-ignored`**, asked on {batches} fresh batches of each trained model, speaks at {alarms} of {seeds}
-  originals and at {false_alarms} of {seeds} synchronised ones. It sees signs, not sizes: an original's gap is
+* **The rule `condition-ignored`**, asked on {batches} fresh batches of each trained model, speaks at {alarms} of
+  {seeds} originals and at {false_alarms} of {seeds} synchronised ones. It sees signs, not sizes: an original's gap is
   {gap:.1g} of the loss, and where it is positive in most batches, the rule is silent. `pitprop check` finds the missing
   average in the program, before the first step.
 
