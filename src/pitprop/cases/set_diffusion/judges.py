@@ -104,8 +104,8 @@ def c4(results: Results) -> Judgement:
     alike = -recipe.margin <= apart.low and apart.high <= recipe.margin
     return Judgement(
         "REFUTED" if alike and (end < zero / 2).all() else "OPEN",
-        f"loss before the first step {zero.mean():.4f} with zeros, which predict the noise's mean; normal(0.02) apart by "
-        f"{show(zero - normal)}; from zeros it falls to {end.mean():.3f}",
+        f"loss before the first step {zero.mean():.4f} with zeros, which predict the noise's mean; from normal(0.02) "
+        f"it is {show(zero - normal)} apart; in training it falls to {end.mean():.3f}",
     )
 
 
