@@ -11,7 +11,8 @@ TEXT = """
 * **What collapses is the use of the context, and the cause is that replicas never hear of each other.** After {steps}
   steps the original's context saves {original:.1%} of the held-out loss, with averaged gradients {synchronised:.1%}
   (paired over {seeds} seeds: {repair}). {used_original}; {used_synchronised}. The original's replicas are
-  {spread:.2g} apart after {spread_steps} steps, in the parameters' units; with averaged gradients {none:g}.
+  {spread:.2g} apart after {spread_steps} steps, in the parameters' units; with averaged gradients {none:g}. Of classes
+  never trained on less can be said: {novel}.
 * **Nothing on the seed's list repairs it.** Of its {num_listed} changes, the urgent ones together and the whole list,
   {better} are better than the original, and {same} make no difference within the margin. A learnable null context gives
   {null} (nothing ever reads it).
@@ -48,6 +49,7 @@ def prose(results: Results) -> str:
         original=use(ORIGINAL),
         synchronised=use(SYNCHRONISED),
         repair=said(results, SYNCHRONISED),
+        novel=said(results, SYNCHRONISED, "novel_context_use"),
         used_original=used(results, ORIGINAL),
         used_synchronised=used(results, SYNCHRONISED),
         spread=fmean(spread[ORIGINAL]),
