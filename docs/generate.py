@@ -22,6 +22,7 @@ LINKS = {
     "docs/design/": "design/001-contracts.md",
     "docs/": "",
     "src/pitprop/cases/model_merging/README.md": "reference/model_merging.md",
+    "src/pitprop/cases/set_diffusion/README.md": "reference/set_diffusion.md",
     "CONTRIBUTING.md": "contributing.md",
 }
 """Beginnings of the README's links, and where they lead on the site."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from clip_small import DATA, QUICK
 
-from pitprop.cases._cache import FOLDER
+from pitprop.cases._folder import FOLDER
 from pitprop.cases.clip_anomaly import recipe as recipe_module
 from pitprop.cases.clip_anomaly.arms import NORMS, SCALES, Arm, at, claim_arms, story
 from pitprop.cases.clip_anomaly.cross_attention import VARIANTS

@@ -246,6 +246,7 @@ OPTIONS = {
     "case clip_anomaly": "* --claims --clip --context-norm --data --diagnose --json --metadata --out --paper-steps "
     "--preset --seeds --steps --variant",
     "case model_merging": "* --claims --diagnose --json --out --seeds --steps",
+    "case set_diffusion": "* --claims --diagnose --fix --json --out --seeds --steps",
     "case timestep_attack": "* --claims --diagnose --images --json --mode --out --seeds --source",
     "check": "--allow --fail-on --format --json --knob --seed RECIPE",
     "detect": "--allow --fail-on --format --json --rule RUN",

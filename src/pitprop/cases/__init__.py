@@ -9,6 +9,7 @@ from pitprop._errors import PitpropError, nearest
 from pitprop.cases.clip_anomaly.options import Options as ClipOptions
 from pitprop.cases.grid_solver.options import Options as GridOptions
 from pitprop.cases.model_merging.options import Options as MergingOptions
+from pitprop.cases.set_diffusion.options import Options as SetsOptions
 from pitprop.cases.timestep_attack.options import Options as AttackOptions
 
 
@@ -56,6 +57,13 @@ CASES: tuple[Case, ...] = (
         recipe="pitprop.cases.timestep_attack.recipe:recipe",
         run="pitprop.cases.timestep_attack.run:run",
         options=AttackOptions,
+    ),
+    Case(
+        name="set_diffusion",
+        title="a diffusion that draws from a set of images ignores the set (seed 3, in jax)",
+        recipe="pitprop.cases.set_diffusion.recipe:recipe",
+        run="pitprop.cases.set_diffusion.run:run",
+        options=SetsOptions,
     ),
 )
 

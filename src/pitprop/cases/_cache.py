@@ -12,18 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import platformdirs
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-FOLDER = "PITPROP_CACHE"
-"""Environment variable that names another folder."""
-
-
-def folder() -> Path:
-    """Where such files lie: `$PITPROP_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get(FOLDER) or platformdirs.user_cache_path("pitprop"))
+from pitprop.cases._folder import folder
 
 
 def cached(

@@ -1,0 +1,1 @@
+"""Thin adapters to other tools; each imports its tool when it is used."""

@@ -1,0 +1,79 @@
+"""The recipe of the set diffusion: a metric that needs the context, and forks that are exact."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pitprop.cases.set_diffusion import metrics, recipe, training
+from pitprop.cases.set_diffusion.knobs import Knobs
+from pitprop.trials.load import load_recipe
+
+TINY = Knobs(hidden=8, heads=2, dim_head=4, depth=1, encoder_depth=1, batch_size=2, replicas=2, diffusion_steps=50)
+
+
+def test_the_metric_is_no_guard():
+    found = load_recipe("pitprop.cases.set_diffusion.recipe:recipe")
+    names = [guard.partition("=")[0] for guard in found.guards]
+    assert found.metric not in names and "eval_loss" in names
+
+
+def test_batches_are_divided_among_replicas():
+    first = next(recipe.batches(100, TINY, 0))
+    assert first.shape == (2, 1, 7, 1, 8, 8)
+    np.testing.assert_array_equal(first, next(recipe.batches(100, TINY, 0)))
+
+
+def test_the_classifier_tells_real_digits_apart_and_the_distance_too():
+    split = metrics.digits()
+    images, labels = split.validation[0], np.zeros(len(split.validation[0]))
+    assert metrics.classifier().score(images.reshape(-1, 64), labels) > 0.9
+    same = metrics.class_distance(split.train[0][:40], split.validation[0][:40])
+    assert same < 0.5 * metrics.class_distance(split.train[1][:40], split.validation[0][:40])
+
+
+def test_arms_that_differ_in_training_alone_share_what_measures_them():
+    changed = replace(TINY, lr=0.5, clip=1.0, adaln="normal", replicas=1)
+    assert metrics.evaluator(changed) is metrics.evaluator(TINY)
+    assert metrics.evaluator(replace(TINY, layer_norm_scale=True)) is not metrics.evaluator(TINY)
+
+
+@pytest.mark.slow
+def test_images_of_classes_never_trained_on_are_drawn_per_image_of_a_set():
+    params, novel = training.init(TINY, 100), metrics.evaluation_sets(TINY)[1][:2]
+    found = metrics.generator(TINY)(params, jnp.asarray(novel), jax.random.key(0))
+    assert found.shape == novel.shape and float(jnp.abs(found).max()) <= 1
+
+
+@pytest.mark.slow
+def test_a_fork_goes_on_as_if_it_had_never_been_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("PITPROP_CACHE", str(tmp_path))
+    made = recipe.build(100, TINY)
+
+    def go(cursor, steps):
+        data = made.batches(cursor)
+        for _ in range(steps):
+            made.step(next(data))
+        return made.state()
+
+    go(0, 2)
+    fork = made.state()
+    straight = go(2, 2)
+    made.load_state(fork)
+    again = go(2, 2)
+    assert straight.keys() == again.keys()
+    for name, leaf in straight.items():
+        np.testing.assert_array_equal(leaf, again[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_model_that_ignores_its_context_has_none_of_the_metric():
+    params = training.init(TINY, 100)
+    found = metrics.evaluator(TINY)(params)
+    assert float(found["context_use"]) == 0 == float(found["novel_context_use"])  # the output layer is zero
+    random = jax.tree.map(
+        lambda leaf: leaf + 0.5 * jnp.sin(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape), params
+    )
+    assert float(metrics.evaluator(TINY)(random)["context_use"]) != 0

@@ -1,0 +1,100 @@
+"""Every number of a trace arrives at the trackers, under its name and step."""
+
+import math
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pitprop._errors import PitpropError
+from pitprop.integrations import sinks
+from pitprop.records import RUN, RunInfo
+from pitprop.trace import Writer
+
+
+@pytest.fixture
+def run(tmp_path):
+    info = RunInfo(name="a", started="2026-11-22T10:00:00+00:00", config={"lr": 0.1})
+    with Writer(tmp_path / "run", info) as writer:
+        writer.append(0, {"loss": {RUN: 2.0}, "gradient_norm": {"encoder": 0.0, "dit": 1.5}})
+        writer.append(7, {"loss": {RUN: math.nan}})
+    return tmp_path / "run"
+
+
+EXPECTED = [(0, "loss", 2.0), (0, "gradient_norm/encoder", 0.0), (0, "gradient_norm/dit", 1.5), (7, "loss", math.nan)]
+
+
+def tensorboard(kept, monkeypatch):
+    class SummaryWriter:
+        def __init__(self, to):
+            assert to.endswith("there")
+
+        __enter__, __exit__ = lambda self: self, lambda self, *error: None
+
+        def add_scalar(self, name, value, step):
+            kept.append((step, name, value))
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=SummaryWriter))
+    return sinks.to_tensorboard
+
+
+def wandb(kept, monkeypatch):
+    class Run:
+        __enter__, __exit__ = lambda self: self, lambda self, *error: None
+
+        def log(self, numbers, step):
+            kept.extend((step, name, value) for name, value in numbers.items())
+
+    def init(**given):
+        assert given == {"project": "there", "name": "a", "config": {"lr": 0.1}, "mode": "offline"}
+        return Run()
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    return sinks.to_wandb
+
+
+def trackio(kept, monkeypatch):
+    calls = []
+    fake = SimpleNamespace(
+        init=lambda **given: calls.append(given["project"]),
+        log=lambda numbers, step: kept.extend((step, name, value) for name, value in numbers.items()),
+        finish=lambda: calls.append("finished"),
+    )
+    monkeypatch.setitem(sys.modules, "trackio", fake)
+    return sinks.to_trackio
+
+
+@pytest.mark.parametrize("tracker", [tensorboard, wandb, trackio])
+def test_every_number_arrives_once(run, monkeypatch, tracker):
+    kept = []
+    send = tracker(kept, monkeypatch)
+    last = send(run, "there")
+    assert last == 7 and send(run, "there", after=last) == 7
+    assert sorted(map(str, kept)) == sorted(map(str, EXPECTED))
+
+
+@pytest.mark.parametrize(
+    ("send", "package"),
+    [(sinks.to_tensorboard, "tensorboardX"), (sinks.to_wandb, "wandb"), (sinks.to_trackio, "trackio")],
+)
+def test_a_missing_tracker_is_explained(run, monkeypatch, send, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(PitpropError, match=rf"`{package}` is not installed.\nDo: pip install 'pitprop\[sinks\]'"):
+        send(run, "there")
+
+
+def test_event_files_hold_the_numbers(run, tmp_path):
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.proto.event_pb2 import Event
+
+    assert sinks.to_tensorboard(run, tmp_path / "logs") == 7
+    found = []
+    for path in (tmp_path / "logs").iterdir():
+        data = path.read_bytes()
+        while data:  # a record is its length (8 bytes), a checksum (4), the event, and a checksum (4)
+            length = int(np.frombuffer(data[:8], "<u8")[0])
+            event = Event.FromString(data[12 : 12 + length])
+            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            data = data[16 + length :]
+    assert sorted(map(str, found)) == sorted(map(str, EXPECTED))
