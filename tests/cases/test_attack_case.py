@@ -60,6 +60,7 @@ def small(monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["digits", "photographs"])
 def test_one_mode_beside_the_fixed_schedule_with_its_files(small, tmp_path, source):
     threads, seen = torch.get_num_threads(), []
@@ -97,6 +98,7 @@ def test_the_plan_has_every_mode_and_more_networks_for_the_claims():
     assert list(experiment.streams_of(plan_of(Options(mode="dro")))) == ["fixed", "dro"]
 
 
+@pytest.mark.slow
 def test_the_second_process_ends_when_the_first_is_told_to(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

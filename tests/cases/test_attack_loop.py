@@ -108,6 +108,7 @@ def test_the_census_of_gradients(parts, mode, cross, dead):
     assert none == dead
 
 
+@pytest.mark.slow
 def test_the_cross_variance_moves_the_latent_only_where_it_is_asked_to(parts):
     backbone, surrogate, images, labels = parts
     ended = []

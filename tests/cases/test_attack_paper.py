@@ -264,6 +264,7 @@ def test_folders_without_safe_weights_are_refused(folders, tmp_path):
         Surrogate(tmp_path / "ten")
 
 
+@pytest.mark.slow
 def test_the_command_writes_images_weights_and_what_the_rule_says(folders, tmp_path, capsys):
     given = {"stable-diffusion": folders / "diffusion", "surrogate": folders / "surrogate", "images": folders / "data"}
     command = [f"--{name}={value}" for name, value in given.items()] + [f"--out={tmp_path / 'out'}", "--device=cpu"]

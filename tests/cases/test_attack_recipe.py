@@ -83,6 +83,7 @@ def test_learnable_weights_go_to_the_small_losses():
     assert float(training._weights() @ mean) < float(before @ mean)
 
 
+@pytest.mark.slow
 def test_the_check_names_the_parameters_that_nothing_trains():
     named = {}
     for cross in ("dead", "wired"):

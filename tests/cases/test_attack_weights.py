@@ -242,6 +242,7 @@ def test_an_interior_optimum_is_warned_of_too_while_the_weights_move_towards_it(
     assert [sum(alarms[10 * k : 10 * k + 10]) for k in range(4)] == [10, 10, 10, 0]
 
 
+@pytest.mark.slow
 def test_a_real_attack_is_warned_of_within_its_first_image():
     """Attention and gradients of a U-Net as it is at initialisation; the weights' loss is linear all the same."""
     torch.manual_seed(0)

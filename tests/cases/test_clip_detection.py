@@ -68,6 +68,7 @@ def test_branch_domination_fires_in_the_first_steps_of_a(tmp_path):
     assert "norm-match" in finding.remedies and "zero-init-projection" in finding.remedies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "context_norm"), [("C", 50.0), ("D", 50.0), ("A", 1.0)])
 def test_branch_domination_is_silent_where_the_branch_is_bounded_or_short(tmp_path, variant, context_norm):
     assert watched(tmp_path / "run", variant, context_norm) == []

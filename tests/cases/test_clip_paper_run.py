@@ -66,6 +66,7 @@ def test_one_step_of_each_stage_trains_its_own_parts_and_nothing_else(places, va
         assert {id(p) for p in adapters.parameters()} <= moved
 
 
+@pytest.mark.slow
 def test_the_whole_run_writes_logs_weights_and_metrics(places, tmp_path):
     clip, data = places
     settings = Paper(folder=tmp_path, clip=clip, data=data, variants=("A", "C"), steps=1, image_size=IMAGE_SIZE)
@@ -118,6 +119,7 @@ def test_the_command_line_asks_for_what_it_needs(places, tmp_path):
         run(tmp_path, options)  # the tiny CLIP has other patches: it got as far as the real files
 
 
+@pytest.mark.slow
 def test_the_command_itself(places, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("pitprop.cases.clip_anomaly.paper_run.PAPER", replace(PAPER, image_size=IMAGE_SIZE))
 

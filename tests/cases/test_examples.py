@@ -17,6 +17,7 @@ def test_no_example_is_left_out():
     assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == COVERED
 
 
+@pytest.mark.slow
 def test_the_two_line_watch_runs_and_finds_the_duplicates(tmp_path):
     command = [sys.executable, str(EXAMPLES / "watch_two_lines.py"), str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -24,6 +25,7 @@ def test_the_two_line_watch_runs_and_finds_the_duplicates(tmp_path):
     assert (tmp_path / "run" / "trace.sqlite").is_file()
 
 
+@pytest.mark.slow
 def test_the_cause_in_my_recipe_is_found(tmp_path):
     found = diagnose(f"{EXAMPLES / 'my_recipe.py'}:recipe", seeds=3, screen_seeds=2, workers=1, folder=tmp_path)
     assert any(finding.rule == "output-duplication" and finding.severity == "failure" for finding in found.findings)

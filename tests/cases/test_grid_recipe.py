@@ -137,6 +137,7 @@ def test_a_change_sixteen_times_its_hidden_state_is_found_before_a_step():
     assert drowned(use_hyperlora=True, hyperlora_zero_b=True, num_solver_steps=3) == []
 
 
+@pytest.mark.slow
 def test_a_change_that_outweighs_what_it_adapts_is_told_and_a_clamped_one_is_not():
     for largest, told in ((None, ["adapter-runaway"]), (0.5, [])):
         training = tiny(use_hyperlora=True, batch_size=2, hyperlora_largest_norm=largest)

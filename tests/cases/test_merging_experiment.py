@@ -73,6 +73,7 @@ def test_progress_counts_every_run(small):
     assert seen[0].stage == "ungated, seed 0"
 
 
+@pytest.mark.slow
 def test_running_it_gives_rows_and_files_that_exist(tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "Settings", partial(Settings, knobs=TINY))
     result = run(tmp_path / "new", Options(seeds=1, steps=1))

@@ -88,6 +88,7 @@ def test_the_original_neck_sums_the_tokens_and_the_other_averages_them():
     torch.testing.assert_close(make(bottleneck="mean").neck.pool(tokens), tokens.mean(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_without_the_divisor_of_the_last_layer_one_step_throws_the_merged_cnn_away(seed):
     def first_step(divide: bool) -> tuple[float, float]:

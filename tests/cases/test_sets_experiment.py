@@ -120,6 +120,7 @@ def test_arms_that_do_not_fit_are_explained():
         experiment.run(replace(TINY, synchronised=True), MODEL, [100], steps=1, every=1, replicas=1)
 
 
+@pytest.mark.slow
 def test_equal_seeds_differ_in_what_the_arm_says_alone():
     base = experiment.initial(TINY, MODEL, 100)
     other = experiment.initial(replace(TINY, adaln="normal", temperature=2.0), MODEL, 100)

@@ -37,6 +37,7 @@ def logged(**chosen):
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("synchronised", [True, False])
 def test_with_zero_initialisation_the_encoder_has_a_gradient_from_the_third_step_on(synchronised):
     norms = [row["encoder_gradient_norm"] for row in logged(synchronised=synchronised)]
@@ -44,6 +45,7 @@ def test_with_zero_initialisation_the_encoder_has_a_gradient_from_the_third_step
     assert logged(synchronised=synchronised)[0]["dit_gradient_norm"] > 0
 
 
+@pytest.mark.slow
 def test_replicas_stay_one_model_where_gradients_are_averaged_and_part_where_not():
     assert [row["replica_spread"] for row in logged(synchronised=True)] == [0, 0, 0, 0]
     apart = [row["replica_spread"] for row in logged(synchronised=False)]
