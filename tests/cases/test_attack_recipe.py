@@ -44,6 +44,7 @@ def test_an_image_takes_one_step_less_than_it_has_iterations():
     assert jumped.iteration == 2 and torch.equal(jumped.image, batches[5].image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["learnable", "fixed", "kl"])
 def test_it_forks_in_the_middle_of_an_image(mode):
     knobs = replace(QUICK, mode=mode)

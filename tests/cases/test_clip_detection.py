@@ -74,6 +74,7 @@ def test_branch_domination_is_silent_where_the_branch_is_bounded_or_short(tmp_pa
     assert watched(tmp_path / "run", variant, context_norm) == []
 
 
+@pytest.mark.slow
 def test_the_preflight_check_sees_it_before_the_first_step():
     def seen(variant):
         [found] = [f for f in DILUTION.run(Subject(model=adapted(variant), batches=(pool(),), loss_fn=loss))

@@ -50,6 +50,7 @@ def test_my_recipe_collapses_by_its_learning_rate():
     assert end(optimizer="sgd")["output_spread"] > 5 * recipe.margin
 
 
+@pytest.mark.slow
 def test_the_jax_recipe_learns():
     recipe = load_recipe(f"{EXAMPLES / 'jax_recipe.py'}:recipe")
     training = recipe.build(0, recipe.knobs())

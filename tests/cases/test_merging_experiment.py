@@ -28,6 +28,7 @@ def small(tmp_path_factory):
     return folder, results, seen
 
 
+@pytest.mark.slow
 def test_it_writes_what_the_seed_names(small):
     folder, _, _ = small
     assert {path.name for path in folder.iterdir()} == {RESULTS, *FILES, "collapsed_seed0.safetensors"}

@@ -168,6 +168,7 @@ def test_embedding_collapse_is_found():
     assert [finding.severity for finding in findings] == ["warning", "failure"]
 
 
+@pytest.mark.slow
 def test_contrastive_embeddings_are_fine():
     trace = embed(repulsion=1.0)
     assert trace.findings("embedding-collapse") == trace.findings("dimensional-collapse") == []

@@ -43,6 +43,7 @@ def worktrees_in(out):
     return list(out.glob(".pitprop-worktrees*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("guilty", "rate"), [(7, 1.0), (7, 0.6), (1, 1.0), (12, 1.0)])
 def test_the_guilty_commit_of_twelve_is_found(tmp_path, guilty, rate):
     commits = [collapse(rate) if n == guilty else note(n) for n in range(1, 13)]
@@ -77,6 +78,7 @@ def test_the_checkout_is_left_alone_and_nothing_of_it_runs(tmp_path):
     assert any("not committed; they took no part" in limit for limit in found.limits)
 
 
+@pytest.mark.slow
 def test_commits_that_cannot_run_are_skipped_and_never_guilty(tmp_path):
     commits = [note(1), BROKEN, collapse(0.0), collapse(1.0), BROKEN, collapse(1.0), note(7)]
     hashes = make_repository(tmp_path / "repository", commits)
@@ -115,6 +117,7 @@ def test_where_the_collapse_comes_and_goes_the_answer_is_a_true_step(tmp_path):
     assert "Where it comes and goes, there are other first bad commits" in found.limits[0]
 
 
+@pytest.mark.slow
 def test_ends_that_are_not_what_they_are_said_to_be_are_refused(tmp_path):
     hashes = make_repository(tmp_path / "repository", [note(1), collapse(0.45), collapse(1.0), note(4)])
 
@@ -149,6 +152,7 @@ def test_the_budget_is_honoured(tmp_path, budget):
     assert "budget ended" in found.statement and "larger budget" in found.next
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_nothing_and_the_next_call_repeats_nothing(tmp_path):
     place, out = tmp_path / "repository", tmp_path / "out"
     hashes = make_repository(place, [collapse(1.0) if n == 6 else note(n) for n in range(1, 13)])

@@ -98,6 +98,7 @@ def test_two_changes_guilty_only_together_are_found_in_noise():
     assert c.low < 0.5 < c.high and c.confidence >= 0.95 and len(c.control) == len(c.treated) == 8
 
 
+@pytest.mark.slow
 def test_null_factorials_err_at_most_as_promised():
     """Six effects that are all 0, together at 95 %: wrong in about 5 % of 400 trials (standard error 1.1 %)."""
     of = design(3)

@@ -84,6 +84,7 @@ def test_the_same_call_resumes_without_a_new_run(guilty, pool, reference):
     assert again.conclusion == diagnosis.conclusion and again.findings == diagnosis.findings
 
 
+@pytest.mark.slow
 def test_a_control_that_is_not_finite_has_a_cause_too(pool, reference, tmp_path):
     diagnosis = diagnose(reference("recipes_tiny", "poisoned"), folder=tmp_path, executor=pool)
     conclusion = diagnosis.conclusion

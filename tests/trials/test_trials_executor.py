@@ -112,6 +112,7 @@ def test_a_worker_that_hangs_is_killed_tried_again_and_given_up():
         assert dict(local.run([Task(function=who)]))[0].error is None
 
 
+@pytest.mark.slow
 def test_a_task_that_hangs_once_is_done_the_second_time(tmp_path):
     with Local(1, timeout_s=5) as local:
         assert dict(local.run([Task(function=hang_once, arguments=(tmp_path / "seen",))]))[0].value == "done"

@@ -211,6 +211,7 @@ def test_a_proof_that_hangs_on_either_side_of_the_fork_is_an_error(reference, tm
     assert not list(tmp_path.glob("proof-*"))
 
 
+@pytest.mark.slow
 def test_the_report_says_what_raised_and_what_was_nan(pool, reference, tmp_path):
     suspects = [Knob("failing", "raise"), Knob("failing", "nan")]
     diagnosis = diagnose(

@@ -22,6 +22,7 @@ def in_two_processes(pool, tmp_path, recipe):
     return first.value, second.value
 
 
+@pytest.mark.slow
 def test_everything_with_state_survives_a_new_process(reference, tmp_path):
     proof = prove_exact(reference("recipes_fork", "full"), seed=3, steps=6, log=tmp_path / "log")
     assert proof.steps == 6 and len(proof.digest) == 64

@@ -82,6 +82,7 @@ def test_a_snapshot_of_another_training_is_refused():
         fork.restore(make(), snapshot)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "differs"), [("", False), ("own generator", True)])
 def test_the_proof_of_a_fork(pool, reference, tmp_path, fault, differs):
     """Both legs in processes of the shared pool: what hides outside of the state is found, by its path."""
@@ -223,6 +224,7 @@ def test_what_cannot_act_in_jax_says_what_can(change):
         change.apply(make())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [Reinitialise("head", seed=3), SwapData(7), Knob("lr", 0.1)])
 def test_a_whole_run_is_repeatable_and_not_the_controls(reference, tmp_path, change):
     head = {"recipe": reference("recipes_jax", "recipe"), "source": "", "seed": 0, "horizon": 4, "fork_step": 2}

@@ -66,6 +66,7 @@ def test_a_trial_that_adds_seeds_says_so(pool, reference, tmp_path):
     assert json.loads((tmp_path / "plan.json").read_text())["look"] == 2
 
 
+@pytest.mark.slow
 def test_a_diagnosis_with_more_seeds_is_another_look(pool, reference, tmp_path):
     guilty = reference("recipes_tiny", "guilty")
     found = [diagnose(guilty, seeds=seeds, folder=tmp_path, executor=pool) for seeds in (4, 5, 4)]

@@ -401,6 +401,7 @@ def test_torch_is_not_needed():
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_four_devices():
     script = Path(__file__).with_name("jax_on_four_devices.py")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
