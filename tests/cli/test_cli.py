@@ -162,6 +162,15 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
     assert "pip install 'pitprop[torch]'" in capsys.readouterr().err
 
 
+def test_a_case_whose_framework_is_missing_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    for name in [name for name in sys.modules if name.startswith("pitprop.cases.set_diffusion.")]:
+        if not name.endswith(".options"):
+            monkeypatch.delitem(sys.modules, name)
+    assert main(["check", "set_diffusion"]) == 2
+    assert "pip install 'pitprop[jax]'" in capsys.readouterr().err
+
+
 def test_an_interrupt_says_what_is_kept(monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

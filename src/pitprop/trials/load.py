@@ -115,6 +115,8 @@ def _from_name(name: str) -> ModuleType:
                 f"There is no module `{error.name}` (looked for `{name}` from `{Path.cwd()}`).",
                 do="run from the folder that holds it, or give a file: `path/to/file.py:recipe`.",
             ) from error
+        if name.startswith("pitprop."):
+            raise  # a case whose extra is not installed; the command line says which
         raise _raised(name, error) from error
     except Exception as error:
         raise _raised(name, error) from error
