@@ -22,6 +22,9 @@ LINKS = {
     "docs/design/": "design/001-contracts.md",
     "docs/": "",
     "src/pitprop/cases/model_merging/README.md": "reference/model_merging.md",
+    "src/pitprop/cases/timestep_attack/README.md": "reference/timestep_attack.md",
+    "src/pitprop/cases/clip_anomaly/README.md": "reference/clip_anomaly.md",
+    "src/pitprop/cases/grid_solver/README.md": "reference/grid_solver.md",
     "src/pitprop/cases/set_diffusion/README.md": "reference/set_diffusion.md",
     "CONTRIBUTING.md": "contributing.md",
 }
@@ -59,7 +62,9 @@ def pages() -> dict[Path, str]:
     """Every generated page, by path."""
     made = {HERE / "index.md": front_page()}
     made |= {HERE / "reference" / f"{kind}.md": reference(kind, entries(kind)) for kind in KINDS if kind != "cases"}
-    made[HERE / "contributing.md"] = (HERE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    made[HERE / "contributing.md"] = (
+        (HERE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("(docs/", "(")
+    )
     made |= {HERE / "reference" / f"{case.name}.md": case.page for case in entries("cases")}
     return made
 
