@@ -103,11 +103,13 @@ def classify(learnable, steps=300):
     return trace
 
 
+@pytest.mark.slow
 def test_class_collapse_is_found():
     [finding] = classify(learnable=False).findings("class-collapse")
     assert finding.severity == "failure" and finding.detected < 250
 
 
+@pytest.mark.slow
 def test_transient_background_is_fine():
     trace = classify(learnable=True)
     background = [
@@ -136,12 +138,14 @@ def autoencode(kl_weight, steps=400):
     return trace
 
 
+@pytest.mark.slow
 def test_posterior_collapse_is_found():
     """A KL weight (a decoder variance) over the data's largest eigenvalue makes the prior the best posterior."""
     [finding] = autoencode(kl_weight=1000.0).findings("posterior-collapse")
     assert finding.severity == "failure"
 
 
+@pytest.mark.slow
 def test_posterior_that_leaves_unneeded_latents_is_fine():
     assert [f for f in autoencode(kl_weight=1.0).findings("posterior-collapse") if f.severity != "note"] == []
 
@@ -163,6 +167,7 @@ def embed(repulsion, steps=300):
     return trace
 
 
+@pytest.mark.slow
 def test_embedding_collapse_is_found():
     findings = embed(repulsion=0.0, steps=450).findings("embedding-collapse")
     assert [finding.severity for finding in findings] == ["warning", "failure"]
@@ -188,6 +193,7 @@ class Conditional(nn.Module):
         return self.head(torch.tanh(self.body(x) + self.modulate(c)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [True, False])
 def test_condition_that_is_used_and_one_that_is_not(given):
     model, trace = Conditional(), Trace()
@@ -243,11 +249,13 @@ def teach(temperature, steps=160):
     return trace
 
 
+@pytest.mark.slow
 def test_teacher_that_is_not_sharpened_collapses_to_uniform():
     [finding] = teach(temperature=1.0).findings("teacher-collapse")
     assert finding.severity == "failure" and "uniform" in finding.message
 
 
+@pytest.mark.slow
 def test_sharpened_and_centred_teacher_is_fine():
     assert teach(temperature=0.04).findings("teacher-collapse") == []
 

@@ -94,6 +94,7 @@ def linear(model, batch):
     return model(x, context).gather(-1, target[..., None]).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("context_norm", "scale"), [(1.0, 1.0), (10.0, 1.0), (10.0, 0.3), (10.0, 0.1)])
 def test_dilution_times_gain_predicts_the_ratio_under_a_cosine_head(context_norm, scale):
     kwargs = {"at": "adapter", "without": "cross_attn"}

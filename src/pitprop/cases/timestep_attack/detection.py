@@ -5,7 +5,7 @@ It reads from stored rows what a watched attack logs, `watch.log(weights=w, loss
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -101,6 +101,14 @@ def lead(detections: Sequence[Detection]) -> Lead:
         moved=interval(np.array([d.moved for d in moved])),
         lead=interval(np.array([d.moved - d.alarm for d in both])),
     )
+
+
+def plain_lead(found: Lead) -> dict[str, Any]:
+    """As JSON values."""
+    return {
+        key: {"mean": value.mean, "low": value.low, "high": value.high} if isinstance(value, Effect) else value
+        for key, value in found._asdict().items()
+    }
 
 
 def _first_finding(weights: np.ndarray, losses: np.ndarray) -> Finding | None:

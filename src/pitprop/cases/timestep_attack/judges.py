@@ -71,18 +71,18 @@ def said(results: Results, arm: str, metric: str) -> str:
 
 
 def c1(results: Results) -> Judgement:
-    final, values = ends(results), losses(results)
+    final, values, images = ends(results), losses(results), _images(results)
+    if long := results.get("long_run"):
+        final, values, images = np.array(long["weights"])[:, -1], np.array(long["losses"]), long["marks"][-1]
     lowest, gone = int(values.argmin()), final.max(1) > COLLAPSED
     right = gone & (final.argmax(1) == lowest)
-    long = results["replays"]["path"][-1]
-    replayed = max(long) > COLLAPSED
-    word = "CONFIRMED" if right.all() else "HALF" if right.any() or replayed else "REFUTED"
+    replayed = results["replays"]["path"][-1]
+    word = "CONFIRMED" if right.all() else "HALF" if gone.any() or max(replayed) > COLLAPSED else "REFUTED"
     return Judgement(
         word,
-        f"{gone.sum()} of {len(gone)} networks have over {COLLAPSED:g} on one timestep after {_images(results)} "
-        "images, "
+        f"{gone.sum()} of {len(gone)} networks have over {COLLAPSED:g} on one timestep after {images} images, "
         f"{right.sum()} on timestep {lowest}, the one of the smallest mean loss; mean weights {show(final.mean(0))}; "
-        f"1000 images of the same losses, replayed: {show(long)}",
+        f"1000 images of the first 100's losses, replayed: {show(replayed)}",
     )
 
 
@@ -192,10 +192,14 @@ def c10(results: Results) -> Judgement:
 def c11(results: Results) -> Judgement:
     early, late = after(results, 10), after(results, _images(results))
     growing = bool((late > early).all() and (early > SAME).all())
+    longer = ""
+    if long := results.get("long_run"):
+        moved = [motion(path[-1], path[0]) for path in long["weights"]]
+        longer = f", {mean(np.array(moved))} after {long['marks'][-1]}"
     return Judgement(
         "HALF" if growing else "OPEN",
         f"the same motion from the first images on: total variation to the start {mean(early)} after 10 images, "
-        f"{mean(late)} after {_images(results)}; iterations count, not the scale",
+        f"{mean(late)} after {_images(results)}{longer}; iterations count, not the scale",
     )
 
 

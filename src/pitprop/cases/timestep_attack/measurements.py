@@ -12,7 +12,7 @@ import torch
 
 from pitprop.cases._claims import provenance
 from pitprop.cases.timestep_attack.attack import Attack, prepare
-from pitprop.cases.timestep_attack.detection import lead, watch_weights
+from pitprop.cases.timestep_attack.detection import lead, plain_lead, watch_weights
 from pitprop.cases.timestep_attack.experiment import BASELINE, Plan, loaded, run_experiment
 from pitprop.cases.timestep_attack.replay import replay
 from pitprop.cases.timestep_attack.streams import StreamResult, run_streams
@@ -52,7 +52,7 @@ def condense(
     return {
         "provenance": provenance(command, **results["settings"]),
         **{key: value for key, value in results.items() if key != "settings"},
-        "lead": _plain(lead(detections)),
+        "lead": plain_lead(lead(detections)),
         "replays": replays(ran[BASELINE].losses.numpy(), plan),
         "census": {
             "dead": without_gradient(plan, "learnable", cross_weights="dead"),
@@ -152,10 +152,3 @@ def gradients_at_a_small_weight() -> dict[str, list[float]]:
     (weights * losses).sum().backward()
     grads = {"weight": weights.grad, "logit": logits.grad, "latent": losses.grad}
     return {name: [] if grad is None else grad.tolist() for name, grad in grads.items()}
-
-
-def _plain(values: Any) -> dict[str, Any]:
-    return {
-        key: {"mean": value.mean, "low": value.low, "high": value.high} if hasattr(value, "low") else value
-        for key, value in values._asdict().items()
-    }

@@ -8,15 +8,24 @@ from pitprop.cases.timestep_attack.judges import effect_of, ends, learned, losse
 
 def prose(results: Results) -> str:
     """Text and tables whose every number comes from the results."""
-    lead, predicted, streams = results["lead"], results["predicted"], results["streams"]
+    predicted, streams, long = results["predicted"], results["streams"], results.get("long_run")
+    lead, final = results["lead"], ends(results)
     network, values = learned(results)[0]["weights"], losses(results)
     last = len(network) - 1
     marks = sorted({min(10, last), last})
     lines = ["| | weights | shift (total variation) |", "|---|---|---|"]
     lines += [f"| initial | {show(network[0])} | 0 |"]
     lines += [f"| after {m} images | {show(network[m])} | {motion(network[m], network[0]):.3f} |" for m in marks]
-    long = results["replays"]["path"][-1]
-    lines += [f"| 1000 images, losses replayed | {show(long)} | {motion(long, network[0]):.3f} |", ""]
+    if long:
+        lead, final = long["lead"], np.array(long["weights"])[:, -1]
+        later = [row for row in zip(long["marks"], long["weights"][0], strict=True) if row[0] > last]
+        lines += [f"| after {mark} images | {show(w)} | {motion(w, network[0]):.3f} |" for mark, w in later]
+        last = later[-1][0]
+    replayed = results["replays"]["path"][-1]
+    lines += [
+        f"| 1000 images, the first 100's losses replayed | {show(replayed)} | {motion(replayed, network[0]):.3f} |",
+        "",
+    ]
     lines += [
         f"Loss shares of the five timesteps under the fixed schedule: {show(values / values.sum())}. Predicted "
         "from them "
@@ -25,8 +34,9 @@ def prose(results: Results) -> str:
         "had moved "
         f"half of their weight by image {last}, at iteration {_of(lead['moved'])}; the rule `loss-weight-collapse` "
         f"spoke in {lead['num_alarms']} of them, at iteration {_of(lead['alarm'])}. Largest at the end: "
-        f"{_largest(results)}.",
+        f"{_largest(final)}.",
         "",
+        *_late(long),
         "| mode | weights at the end | success | transfer | L2 | Fréchet | success against `fixed` | verdict |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -41,8 +51,24 @@ def prose(results: Results) -> str:
     return "\n".join(["", *lines, ""])
 
 
-def _largest(results: Results) -> str:
-    index, count = np.unique(ends(results).argmax(1), return_counts=True)
+def _late(long: Results | None) -> list[str]:
+    """Whether the collapse costs the attack anything."""
+    if not long:
+        return []
+    said = "; ".join(
+        f"{c['metric']} {c['base']:.2f}, {c['effect']:+.2g} [{_bound(c['low'])}, {_bound(c['high'])}] ({c['verdict']})"
+        for c in long["late"]
+    )
+    pairs, networks = long["late"][0]["pairs"], len(long["weights"])
+    return [
+        f"What the collapse costs, on the last {pairs} of {long['marks'][-1]} images, mean of {networks} networks "
+        f"against the fixed schedule, paired by image: {said}.",
+        "",
+    ]
+
+
+def _largest(final: np.ndarray) -> str:
+    index, count = np.unique(final.argmax(1), return_counts=True)
     return ", ".join(f"timestep {i} in {n}" for i, n in zip(index, count, strict=True))
 
 
@@ -59,6 +85,10 @@ def _of(effect: dict) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
+
+
+def _bound(value: float | None) -> str:
+    return "?" if value is None else f"{value:+.2g}"
 
 
 def _signed(value: float | None) -> str:
