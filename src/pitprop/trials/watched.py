@@ -1,5 +1,6 @@
 """A watched run: the control run of a diagnosis, or an arm's, with its trace on disk and its findings."""
 
+import contextlib
 import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +43,8 @@ def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any
 
     The trace goes to `folder`. Arrays that `step` returns and `watch.log` takes are logged, and so are its scalars;
     the metrics are logged as `evaluate_<name>` at the start, on the way and at the end. With `keep` the state at the
-    end is written to `folder/final`, as a checkpoint.
+    end is written to `folder/final`, as a checkpoint. An arm may take away all that is trained (a fixed schedule in
+    place of a learned one): then there is nothing to watch, no trace, and its metrics alone are read.
 
     Returns:
         `findings`; `metrics` with the values at the start, on the way and at the end as `[step, value]` pairs; `every`,
@@ -69,24 +71,28 @@ def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any
 
     steps = Steps(training)
     every = max(1, length // MEASUREMENTS)
-    with watch(
-        model_of(training),
-        list(optimizers_of(training).values()),
-        run=folder,
-        every=every,
-        budget=None,
-        seed=spec.seed,
-        config=dict(spec.knobs),
-        exist="replace",
-        quiet=True,
-    ) as watching:
+    session = contextlib.nullcontext()
+    if any(parameter.requires_grad for parameter in model_of(training).parameters()):
+        session = watch(
+            model_of(training),
+            list(optimizers_of(training).values()),
+            run=folder,
+            every=every,
+            budget=None,
+            seed=spec.seed,
+            config=dict(spec.knobs),
+            exist="replace",
+            quiet=True,
+        )
+    with session as watching:
         measured = note(0)
         for step in range(length):
             if step == spec.fork_step:
                 applied = [intervention.apply(training) for intervention in late]
             (out,) = steps.take(1)
             scalars = {name: number(value, name, "step") for name, value in out.items() if name not in LOGGED}
-            watching.log(**{name: out[name] for name in LOGGED if name in out}, **scalars, **measured)
+            if watching is not None:
+                watching.log(**{name: out[name] for name in LOGGED if name in out}, **scalars, **measured)
             # The state after this step is the state before the next one, whose row takes the metrics.
             measured = note(step + 1) if step and step % max(1, length // EVALUATIONS) == 0 else {}
         note(length)
@@ -96,9 +102,10 @@ def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any
         optimizers = list(optimizers_of(training).values())
         write_checkpoint(Path(folder) / FINAL, model_of(training), optimizers, other_states(training))
     modules = [path for path, _ in model_of(training).named_modules() if path]
-    with Reader(folder) as trace:
-        excused = unlearned(list(trace.rows()), watching.findings)
-    findings = [*watching.findings, *excused, *below_reference(recipe, spec.recipe, curve[recipe.metric])]
+    findings = below_reference(recipe, spec.recipe, curve[recipe.metric])
+    if watching is not None:
+        with Reader(folder) as trace:
+            findings = [*watching.findings, *unlearned(list(trace.rows()), watching.findings), *findings]
     return {"findings": findings, "metrics": curve, "every": every, "modules": modules}
 
 
@@ -141,6 +148,7 @@ def watch_runs(
             )
         folder = missing[index]
         runs[folder] = outcome.value
+        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / NAME, _to_json(outcome.value) | {"address": specs[folder].address})
     if on_run is not None:
         for folder in runs:
