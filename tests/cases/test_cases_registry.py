@@ -12,6 +12,7 @@ import pytest
 import pitprop.cases
 from pitprop._errors import PitpropError
 from pitprop.cases import CASES, by_name
+from pitprop.cases._result import CaseResult
 from pitprop.cli import main
 from pitprop.trials.load import load_attribute, load_recipe
 
@@ -41,6 +42,17 @@ def test_its_options_have_defaults_and_sentences(case, capsys):
         assert f"--{field.name.replace('_', '-')}" in printed
         source = inspect.getsource(case.options)
         assert re.search(rf'{field.name}: .*\n    """', source), field.name
+
+
+def test_a_case_that_takes_minutes_by_itself_names_the_diagnosis_in_place_of_making_it(monkeypatch, tmp_path, capsys):
+    result = CaseResult(title="", rows=(("a row", "its value"),), files=())
+    monkeypatch.setattr("pitprop.cases.timestep_attack.run.run", lambda *_, **__: result)
+    monkeypatch.setattr("pitprop.cli.case.find_cause", lambda *_, **__: pytest.fail("nobody asked"))
+    assert main(["case", "timestep_attack", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "its value" in printed and "pitprop diagnose timestep_attack" in printed
+    with pytest.raises(pytest.fail.Exception):
+        main(["case", "timestep_attack", "--diagnose", "--out", str(tmp_path)])
 
 
 def test_a_case_that_is_none_is_explained(capsys):

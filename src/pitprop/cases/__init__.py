@@ -27,6 +27,8 @@ class Case:
     """Reference of `run(folder, options, *, claims, progress) -> CaseResult`, for `pitprop case`."""
     options: type
     """Frozen dataclass of what may be chosen on the command line; every field has a default and a sentence."""
+    diagnose: bool = True
+    """Whether `pitprop case` goes on to the diagnosis unasked: it does where both take a few minutes together."""
 
 
 CASES: tuple[Case, ...] = (
@@ -57,6 +59,7 @@ CASES: tuple[Case, ...] = (
         recipe="pitprop.cases.timestep_attack.recipe:recipe",
         run="pitprop.cases.timestep_attack.run:run",
         options=AttackOptions,
+        diagnose=False,
     ),
     Case(
         name="set_diffusion",

@@ -24,13 +24,19 @@ app.command(cases)
 
 def _command(found: Case) -> Callable[..., int]:
     def command(
-        *, claims: bool = False, diagnose: bool = True, out: Path | None = None, json: Json = False, options: Any = None
+        *,
+        claims: bool = False,
+        diagnose: bool | None = None,
+        out: Path | None = None,
+        json: Json = False,
+        options: Any = None,
     ) -> int:
         """Reproduce the case.
 
         Args:
             claims: Judge every claim of the original post-mortem, each by its trial.
-            diagnose: Also find the cause by trials, as `pitprop diagnose NAME` does; not at full size.
+            diagnose: Also find the cause by trials, as `pitprop diagnose NAME` does; not at full size. By default where
+                both take a few minutes together.
             out: Folder for what the case writes; by default runs/NAME-case.
         """
         return _run(found, found.options() if options is None else options, claims, diagnose, out, json)
@@ -43,7 +49,7 @@ for _case in CASES:
     cases.command(_command(_case), name=_case.name, help=f"Reproduce: {_case.title}.")
 
 
-def _run(found: Case, options: Any, claims: bool, diagnose: bool, out: Path | None, json: bool) -> int:
+def _run(found: Case, options: Any, claims: bool, diagnose: bool | None, out: Path | None, json: bool) -> int:
     from pitprop import report as reports
 
     module, _, attribute = found.run.partition(":")
@@ -58,7 +64,10 @@ def _run(found: Case, options: Any, claims: bool, diagnose: bool, out: Path | No
         for file in result.files:
             say(f"  [dim]{file}[/dim]")
     document = {"case": found.name, "rows": [list(row) for row in result.rows], "files": [str(f) for f in result.files]}
-    if diagnose and result.diagnose:
+    asked = found.diagnose if diagnose is None else diagnose
+    if result.diagnose and not asked and not json:
+        say(f"\nThe cause by trials: [bold]pitprop diagnose {found.name}[/bold]")
+    if result.diagnose and asked:
         _, built = find_cause(found.recipe, folder / "diagnosis", {}, quiet=json)
         document["diagnosis"] = json_.loads(reports.to_json(built))
         if not json:

@@ -1,6 +1,6 @@
 """The seed's long run, 1000 images, condensed for the claims.
 
-    pitprop case timestep_attack --mode learnable --images 1000 --seeds 10 --no-diagnose --out FOLDER
+    pitprop case timestep_attack --mode learnable --images 1000 --seeds 10 --out FOLDER
     python -m pitprop.cases.timestep_attack.long_run FOLDER      # adds it to results/claims.json
 
 It has no modes but `learnable` and `fixed`, and takes an hour of CPU time for ten networks, so `claims --run` keeps the
@@ -43,7 +43,7 @@ def condense(results: Results) -> dict[str, Any]:
     marks = [mark for mark in MARKS if mark <= settings["images"]]
     command = ("pitprop", "case", "timestep_attack", "--mode", "learnable", "--images", str(settings["images"]))
     return {
-        "provenance": provenance((*command, "--seeds", str(settings["seeds"]), "--no-diagnose"), **settings),
+        "provenance": provenance((*command, "--seeds", str(settings["seeds"])), **settings),
         "marks": marks,
         "weights": [[stream["weights"][mark] for mark in marks] for stream in learned],
         "losses": streams[BASELINE]["losses"],
