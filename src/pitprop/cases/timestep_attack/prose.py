@@ -48,7 +48,20 @@ def prose(results: Results) -> str:
             f"| `{name}` | {show(stream['weights'][-1])} | {numbers[0]:.2f} | {numbers[1]:.2f} | {numbers[2]:.2f} | "
             f"{_number(stream['frechet'])} | {_against(results, name)} |"
         )
-    return "\n".join(["", *lines, ""])
+    return "\n".join(["", *lines, "", _all_or_nothing(streams["fixed"]), ""])
+
+
+def _all_or_nothing(stream: dict) -> str:
+    """Whether the attack is what the word means on images as small as these."""
+    fooled, far = np.array(stream["success"], dtype=float) == 1, np.array(stream["l2"], dtype=float)
+    reached, left = (np.quantile(far[which], [0.1, 0.5, 0.9]) for which in (fooled, ~fooled))
+    return (
+        f"**The attack is all or nothing here.** The {fooled.sum()} images of `fixed` that fool the surrogate have moved "
+        f"by {reached[1]:.2f} in the median (10 to 90 %: {reached[0]:.2f} to {reached[2]:.2f}), the {(~fooled).sum()} "
+        f"others by {left[1]:.2f} ({left[0]:.2f} to {left[2]:.2f}): either another digit is drawn, or nearly nothing "
+        "changes (`adversarial_grid.png`). The original's change is meant to be hard to see; on 8x8 pixels, which are "
+        "the latent, that is not reproduced, and which images are fooled is up to the image more than to the weights."
+    )
 
 
 def _late(long: Results | None) -> list[str]:
