@@ -56,7 +56,7 @@ def _all_or_nothing(stream: dict) -> str:
     fooled, far = np.array(stream["success"], dtype=float) == 1, np.array(stream["l2"], dtype=float)
     reached, left = (np.quantile(far[which], [0.1, 0.5, 0.9]) for which in (fooled, ~fooled))
     return (
-        f"**The attack is all or nothing here.** The {fooled.sum()} images of `fixed` that fool the surrogate have moved "
+        f"**The attack is all or nothing here.** The {fooled.sum()} images of `fixed` that fool the surrogate moved "
         f"by {reached[1]:.2f} in the median (10 to 90 %: {reached[0]:.2f} to {reached[2]:.2f}), the {(~fooled).sum()} "
         f"others by {left[1]:.2f} ({left[0]:.2f} to {left[2]:.2f}): either another digit is drawn, or nearly nothing "
         "changes (`adversarial_grid.png`). The original's change is meant to be hard to see; on 8x8 pixels, which are "
