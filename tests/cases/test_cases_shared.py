@@ -41,6 +41,17 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         cached("net", {}, (), fail)
+
+
+def test_what_is_made_for_the_cache_is_made_by_one_thread_and_the_others_come_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("PITPROP_CACHE", str(tmp_path))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert cached("net", {}, (), lambda: {"threads": torch.tensor(torch.get_num_threads())})["threads"] == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
     assert not list(Path(tmp_path).iterdir())
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pitprop.cases._folder import folder
+from pitprop.cases._threads import one_thread
 
 
 def cached(
@@ -28,7 +29,8 @@ def cached(
         name: Leads the file's name.
         settings: Dataclass or JSON value that `make` depends on.
         code: Modules that `make` depends on.
-        make: Returns tensors by name, a state dict say.
+        make: Returns tensors by name, a state dict say. It has one thread, so that machines of several cores make what
+            one of a single core does.
 
     Returns:
         The tensors as they lie on disk. A damaged file is made anew.
@@ -44,7 +46,8 @@ def cached(
             return load_file(path)
         except (OSError, SafetensorError):
             path.unlink(missing_ok=True)
-    made = {key: value.detach().contiguous().clone() for key, value in make().items()}
+    with one_thread():
+        made = {key: value.detach().contiguous().clone() for key, value in make().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pitprop.cases._threads import one_thread
 from pitprop.cases.timestep_attack import classifiers, data, denoiser
 from pitprop.cases.timestep_attack.detection import watch_weights
 from pitprop.cases.timestep_attack.metrics import PER_IMAGE, frechet
@@ -97,13 +98,9 @@ def _crossed(plan: Plan) -> Plan:
 
 
 def _run(plan: Plan, streams: Sequence[Stream], meter: Meter | None = None) -> list[StreamResult]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # the tensors are small: a second thread costs more than it gives
-    try:
+    with one_thread():  # the tensors are small, so that a second one would cost more than it gives besides
         backbone, known, chosen = loaded(plan)
         return run_streams(backbone, known, chosen, streams, plan.attack, plan.lr, meter)
-    finally:
-        torch.set_num_threads(before)
 
 
 def loaded(
