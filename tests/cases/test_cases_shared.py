@@ -41,6 +41,7 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         cached("net", {}, (), fail)
+    assert not list(Path(tmp_path).iterdir())
 
 
 def test_what_is_made_for_the_cache_is_made_by_one_thread_and_the_others_come_back(tmp_path, monkeypatch):
@@ -52,7 +53,6 @@ def test_what_is_made_for_the_cache_is_made_by_one_thread_and_the_others_come_ba
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert not list(Path(tmp_path).iterdir())
 
 
 @pytest.mark.parametrize("name", SURFACES + SCENES)
