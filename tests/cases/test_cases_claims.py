@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +45,15 @@ def test_every_claim_has_a_verdict_and_numbers(of):
     assert len({claim.name for claim in of.claims}) == len(of.claims)
     for claim in of.claims:
         assert claim.judge(results).evidence, claim.name
+
+
+def test_the_front_page_counts_the_verdicts_of_all_cases():
+    every = [(of, claim) for of in map(claims_of, (case.name for case in CASES)) for claim in of.claims]
+    words = Counter(claim.judge(load_results(of)).verdict for of, claim in every)
+    front = (Path(__file__).parents[2] / "README.md").read_text()
+    said = f"{len(every)} testable claims in five such post-mortems, {words['CONFIRMED']} held as they stood"
+    assert said in " ".join(front.split())
+    assert f"{words['REFUTED'] + words['VACUOUS']} were false or empty" in " ".join(front.split())
 
 
 def test_a_run_of_its_own_is_judged_by_its_own_numbers(of, tmp_path):
