@@ -52,6 +52,7 @@ CASES: tuple[Case, ...] = (
         recipe="pitprop.cases.clip_anomaly.recipe:recipe",
         run="pitprop.cases.clip_anomaly.run:run",
         options=ClipOptions,
+        diagnose=False,
     ),
     Case(
         name="timestep_attack",
