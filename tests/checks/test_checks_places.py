@@ -150,7 +150,7 @@ class Reader(nn.Module):
         self.attention, self.head = nn.MultiheadAttention(WIDTH, 2, 0.1, batch_first=True), nn.Linear(WIDTH, 3)
         self.norm = nn.BatchNorm1d(3)
 
-    def forward(self, tokens, there=None):
+    def forward(self, tokens, there: Any = None):
         x = self.embed(tokens)
         if self.way == "zero keys":
             x = x * there[..., None]
