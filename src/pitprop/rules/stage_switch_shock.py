@@ -14,8 +14,10 @@ the wrong cause, because the loss recovers or collapses many steps later.
 
 ## Threshold
 * A change of the count is exact. A count that isn't constant (experts, stochastic depth) is never a stage.
-* Median log loss of ten rows over that of the 20 before by three robust standard deviations, and by 20 % at least. Both
-  are conventions of this rule, lower than those of `loss-spike`, because there is a cause at hand.
+* Median log loss of ten rows over that of the 20 before by three robust standard deviations, and by a fifth of the loss
+  or a fifth of what it had come down since its first row, whichever is less: a cross-entropy stays far from 0, and a
+  shock that undoes half of the training may be a tenth of it. These are conventions of this rule, lower than those of
+  `loss-spike`, because there is a cause at hand.
 
 ## When it is wrong
 A stage that brings its own loss term raises the loss by right. A switch that coincides with a harder batch. A module
@@ -56,7 +58,9 @@ AFTER = 10
 
 
 class State(NamedTuple):
-    """Log losses while the count was constant, those since it was last seen so, and the count."""
+    """The first loss, log losses while the count was constant, those since it was last seen so, and the count."""
+
+    first: float
 
     before: tuple[float, ...]
     after: tuple[float, ...]
@@ -83,17 +87,19 @@ class StageSwitchShock:
 
     deviations: float = 3.0
     """Robust standard deviations of the log loss before the switch."""
-    rise: float = 1.2
-    """Growth of the loss, at least."""
+    share: float = 0.2
+    """Of the loss, or of what it had come down, that the switch adds at least."""
 
     def init(self) -> State:
-        return State((NAN,) * WARM_UP, (NAN,) * AFTER, -1, NAN, 0, NAN)
+        return State(NAN, (NAN,) * WARM_UP, (NAN,) * AFTER, -1, NAN, 0, NAN)
 
     def update(self, state: State, row: Row) -> tuple[State, Finding | None]:
         loss = row.values.get("loss", math.nan)
         count = row.values.get("num_trained", math.nan)
         if math.isfinite(loss) and loss > 0:
             state = _add(state, row.step, math.log(loss))
+            if math.isnan(state.first):
+                state = state._replace(first=loss)
         if not math.isnan(count) and math.isnan(state.switched_to):
             if count == state.count:
                 state = _settle(state)._replace(rows=state.rows + 1)
@@ -110,7 +116,9 @@ class StageSwitchShock:
         if not known:
             return state, None
         centre, spread = robust(before)
-        if not level - centre > max(self.deviations * spread, math.log(self.rise)):
+        learned = state.first - math.exp(centre)
+        added = self.share * min(1.0, learned / math.exp(centre) if learned > 0 else 1.0)
+        if not level - centre > max(self.deviations * spread, math.log1p(added)):
             return state, None
         return state, Finding(
             rule=self.name,
@@ -121,7 +129,12 @@ class StageSwitchShock:
             message=f"modules with a gradient went from {then:.0f} to {now:.0f} and the loss from "
             f"{math.exp(centre):.3g} to {math.exp(level):.3g}{at(row.site)} since step {onset}; "
             "the switch undid what was learned.",
-            evidence={"num_trained_before": then, "num_trained": now, "loss_growth": math.exp(level - centre)},
+            evidence={
+                "num_trained_before": then,
+                "num_trained": now,
+                "loss_growth": math.exp(level - centre),
+                "share_undone": (math.exp(level) - math.exp(centre)) / learned if learned > 0 else math.nan,
+            },
             remedies=self.remedies,
         )
 
