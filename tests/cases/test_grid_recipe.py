@@ -14,8 +14,9 @@ from pitprop.cases.grid_solver.recipe import Knobs, Solving, known, recipe
 from pitprop.checks import Subject
 from pitprop.checks.branch_dilution import BranchDilution
 from pitprop.records import RUN, Row
-from pitprop.rules import detect
+from pitprop.rules import INTERNAL, detect
 from pitprop.rules.adapter_runaway import AdapterRunaway
+from pitprop.trials.preflight import check_recipe
 from pitprop.trials.proof import prove_exact
 
 TINY: Mapping[str, Any] = {
@@ -146,6 +147,24 @@ def test_a_change_that_outweighs_what_it_adapts_is_told_and_a_clamped_one_is_not
             for step, out in enumerate(run(training, 62))
         ]
         assert [f.rule for f in detect(rows, rules=(AdapterRunaway(),))] == told
+
+
+DEFECTS: Mapping[str, Mapping[str, Any]] = {
+    "positions-alike": {},
+    "stale-copy": {},
+    "ignored-targets-counted": {},
+    "padding-read": {"use_solver_context": True},
+    "loss-term-zero": {"use_hyperlora": True, "equivariance_training": True, "meta_learning_start_epoch": 0},
+}
+"""Check -> knobs with which the defect that it finds has a part."""
+
+
+@pytest.mark.parametrize("original", [True, False])
+def test_each_defect_of_the_original_is_found_by_its_check_and_none_without(original):
+    knobs = {**TINY, "original": original, **{name: value for part in DEFECTS.values() for name, value in part.items()}}
+    said = {finding.rule for finding in check_recipe(REFERENCE, knobs, seed=0).findings}
+    assert said & set(DEFECTS) == (set(DEFECTS) if original else set())
+    assert INTERNAL not in said
 
 
 def test_a_switch_changes_what_is_trained_at_its_step():

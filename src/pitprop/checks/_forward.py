@@ -1,9 +1,11 @@
 """One pass through the model that leaves no trace: all that it touched is put back, also after an error."""
 
 import contextlib
+import copy
+import dataclasses
 import random
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +156,12 @@ def readout(result: Any) -> Tensor | None:
     return sum((t * torch.randn_like(t)).sum() for t in outputs) if outputs else None  # type: ignore[return-value]
 
 
+def twin(model: nn.Module, other: nn.Module) -> nn.Module | None:
+    """The module within `other`, or that itself, that is built like `model`: averages are often wrapped."""
+    ours = dict(model.named_modules()).keys()
+    return next((m for m in other.modules() if m is not model and dict(m.named_modules()).keys() == ours), None)
+
+
 def tensors_in(value: Any) -> list[Tensor]:
     """Every tensor in nested tuples, lists, mappings and dataclasses, in order."""
     return list(named_tensors(value).values())
@@ -172,6 +180,27 @@ def named_tensors(value: Any, name: str = "batch") -> dict[str, Tensor]:
     else:
         return {}
     return {path: tensor for key, item in items for path, tensor in named_tensors(item, f"{name}.{key}").items()}
+
+
+def with_tensors(value: Any, tensors: Mapping[str, Tensor], name: str = "batch") -> Any:
+    """A copy of `value` with its tensors, by the paths of `named_tensors`, replaced by those of `tensors`."""
+    if isinstance(value, Tensor):
+        return tensors.get(name, value)
+    if isinstance(value, MutableMapping):
+        copied = copy.copy(value)
+        for key, item in value.items():
+            copied[key] = with_tensors(item, tensors, f"{name}.{key}")
+        return copied
+    if hasattr(value, "__dataclass_fields__"):
+        fields = {
+            key: with_tensors(getattr(value, key), tensors, f"{name}.{key}") for key in value.__dataclass_fields__
+        }
+        return dataclasses.replace(value, **fields)
+    if isinstance(value, tuple | list):
+        keys = getattr(value, "_fields", map(str, range(len(value))))
+        items = [with_tensors(item, tensors, f"{name}.{key}") for key, item in zip(keys, value, strict=True)]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""A few whole training steps, and in which order gradients came, were clipped and were used."""
+"""A few whole training steps: in which order gradients came, were clipped and were used, and what was returned."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
@@ -43,7 +43,15 @@ class Updated:
     """Parameter -> those of them that the step left as they were."""
 
 
-Event = Arrived | Clipped | Updated
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A step is done."""
+
+    numbers: dict[str, float]
+    """What it returned of single numbers, by name; empty where it returned no mapping."""
+
+
+Event = Arrived | Clipped | Updated | Returned
 
 
 @once
@@ -54,7 +62,7 @@ def watch_steps(subject: Subject) -> list[Event]:
     events: list[Event] = []
     with subject.kept(), preserved(subject.model), _recording(subject, events):
         for batch in islice(cycle(subject.batches), NUM_STEPS):
-            step(batch)
+            events.append(Returned(_numbers(step(batch))))
     return events
 
 
@@ -121,6 +129,17 @@ def _recording(subject: Subject, events: list[Event]) -> Iterator[None]:
         norm_cell.cell_contents, value_cell.cell_contents = plain_by_norm, plain_by_value
         for handle in handles:
             handle.remove()
+
+
+def _numbers(returned: Any) -> dict[str, float]:
+    if not isinstance(returned, Mapping):
+        return {}
+    numbers = {k: v.detach() if isinstance(v, torch.Tensor) else v for k, v in returned.items()}
+    return {
+        str(k): float(v)
+        for k, v in numbers.items()
+        if isinstance(v, int | float) or (isinstance(v, torch.Tensor) and v.numel() == 1 and not v.is_complex())
+    }
 
 
 def _cell(function: Any) -> Any:

@@ -55,7 +55,7 @@ import torch
 from torch import nn
 
 from pitprop.checks._check import ROOT, Subject, found
-from pitprop.checks._forward import PLAIN, one_pass, preserved
+from pitprop.checks._forward import PLAIN, one_pass, preserved, twin
 from pitprop.records import Finding
 
 
@@ -157,16 +157,13 @@ def _outermost(paths: set[str]) -> list[str]:
 
 def _flags(model: nn.Module, copy: nn.Module):
     """`(path, attribute, the model's, the copy's)` of plain attributes that differ, where `copy` is built alike."""
-    ours = dict(model.named_modules())
-    for candidate in copy.modules():  # averages are often wrapped
-        theirs = dict(candidate.named_modules())
-        if candidate is not model and theirs.keys() == ours.keys():
-            for path, module in ours.items():
-                for flag, value in vars(module).items():
-                    other = getattr(theirs[path], flag, value)
-                    if flag != "training" and type(value) in PLAIN and type(other) in PLAIN and other != value:
-                        yield path, flag, value, other
-            return
+    alike = twin(model, copy)
+    theirs = dict(alike.named_modules()) if alike is not None else {}
+    for path, module in model.named_modules() if alike is not None else ():
+        for flag, value in vars(module).items():
+            other = getattr(theirs[path], flag, value)
+            if flag != "training" and type(value) in PLAIN and type(other) in PLAIN and other != value:
+                yield path, flag, value, other
 
 
 CHECK = TrainEvalActivity()

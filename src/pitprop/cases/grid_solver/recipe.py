@@ -155,34 +155,41 @@ class Solving:
         task = task_loss(
             out.logits, batch.targets, stablemax=knobs.loss_mode == "stablemax", over_canvas=knobs.original
         )
-        loss = task + clue_penalty(out.clues, knobs.min_clues)
-        told = {"task_loss": task.detach(), "logits": out.logits.detach(), "labels": batch.targets}
+        penalty = clue_penalty(out.clues, knobs.min_clues)
+        loss = task + penalty
+        told = {
+            "task_loss": task.detach(),
+            "clue_loss": penalty.detach(),
+            "logits": out.logits.detach(),
+            "labels": batch.targets,
+        }
         if out.deltas is not None:
             told["adapter_ratio"] = gain(out.deltas)
         return loss, out.tokens, told
 
-    def meta_loss(self, batch: Batch, tokens: Tensor) -> Tensor | float:
-        """Leave-one-out and equivariance, from their epoch on."""
+    def meta_losses(self, batch: Batch, tokens: Tensor) -> dict[str, Tensor]:
+        """Leave-one-out and equivariance as they count; none before their epoch."""
         knobs, model, done = self.knobs, self.model, self.steps_done
-        loss = 0.0
+        losses = {}
         if self.epoch >= knobs.meta_learning_start_epoch:
             if knobs.loo_training:
-                loss += 0.2 * leave_one_out_loss(model, batch, tokens, done)
+                losses["leave_one_out_loss"] = 0.2 * leave_one_out_loss(model, batch, tokens, done)
             if knobs.equivariance_training:
                 apart = equivariance_loss(model, batch, tokens, turn=1 + done % 3, of_features=knobs.original)
-                loss += 0.05 * apart
-        return loss
+                losses["equivariance_loss"] = 0.05 * apart
+        return losses
 
     def step(self, batch: list[Batch]) -> Mapping[str, Any]:
         """One optimizer step; the gradients stay readable until the next."""
         self.model.train()
         self.optimizer.zero_grad()
-        total, known = torch.zeros(()), {}
+        total, known, meta = torch.zeros(()), {}, {}
         for number, micro in enumerate(batch):
             loss, tokens, known = self.loss(micro)
             loss = loss / len(batch)
             if number == 0:  # on one micro-batch of each step, for the sake of time
-                loss = loss + self.meta_loss(micro, tokens)
+                meta = self.meta_losses(micro, tokens)
+                loss = loss + sum(meta.values())
             loss.backward()
             total = total + loss.detach()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.knobs.clip)
@@ -190,7 +197,7 @@ class Solving:
         self.model.advance()
         if self.ema is not None:
             self.ema.update()
-        return {"loss": total, **known}
+        return {"loss": total, **known, **{name: value.detach() for name, value in meta.items()}}
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
