@@ -26,7 +26,11 @@ A stage that brings its own loss term raises the loss by right. A switch that co
 that multiplies by zero before its stage has a gradient and counts all along: `stale-second-moment` and `loss-spike`
 see that one. Between sampled rows the switch's step is known only as far as the rows, and so is the row at the switch:
 then the median judges alone. What raises the loss some rows later only (a ramp, the first updates of a stage that
-starts as nothing) is left to the median too. Measured: no alarm on 200 healthy AR(1) series of 3000 rows.
+starts as nothing) is left to the median too. Measured: no alarm on 200 healthy AR(1) series of 3000 rows, which have no
+switch, as the runs of the card have none but the fault. At a switch that does nothing, of 1000 series each with a log
+loss of deviation 0.03, 0.1 and 0.3: 0, 0 and 0 alarms where rows are independent, 1, 1 and 1 with the tails of a
+Student t of 3 degrees (by the row at the switch), 0, 12 and 40 at an autocorrelation of 0.9, 0, 0 and 69 at 0.98 (by
+the median).
 
 ## Remedies
 `Stage` (a ramp that is a function of the step), `zero-init-projection` for what is switched on, `ResetOptimizer`; the
