@@ -69,10 +69,10 @@ def run_claims(
 def arm(name: str, seeds: Sequence[int], steps: int, *, replicas: int | None = 1) -> Run:
     """A trained arm; of those whose replicas don't hear of each other only `replicas` are trained."""
     settings = arms.ALL[name]
-    model = experiment.whole(Knobs())
     if settings.synchronised:
         replicas = None
     steps = min(steps, arms.EVERY) if name in arms.DESCENT else steps
+    model = experiment.model_of(settings)
     return trained(name, settings, model, seeds, steps=steps, every=arms.EVERY, replicas=replicas)
 
 

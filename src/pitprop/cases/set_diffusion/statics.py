@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,6 +24,9 @@ from pitprop.records import RUN, Row
 from pitprop.rules import detect
 from pitprop.rules.condition_ignored import ConditionIgnored
 
+MODEL = experiment.whole(Knobs())
+"""Of the arms of the usual sizes."""
+DEEP = "synchronised, depth 6"
 LEVELS = (5, 25, 62, 125, 187, 245)
 """Noise levels, of 250, at which loss and gradient are looked at."""
 
@@ -44,6 +48,7 @@ def statics(runs: Mapping[str, Run], seeds: Sequence[int]) -> dict[str, Any]:
             "adaLN zero, trained": by_block(runs[SYNCHRONISED].averages),
             "adaLN normal, untrained": by_block(_untrained("synchronised, adaLN normal", seeds)),
             "adaLN normal, trained": by_block(runs["synchronised, adaLN normal"].averages),
+            "depth 6, adaLN zero, trained": by_block(runs[DEEP].averages, experiment.model_of(arms.ALL[DEEP])),
         },
         "displacement": displacement(runs[SYNCHRONISED].averages, _untrained(SYNCHRONISED, seeds)),
         "entropy": {name: entropy(_untrained(name, seeds)) for name in (ORIGINAL, "LSA temperature doubled")},
@@ -126,7 +131,9 @@ def accumulation(steps: int = 400) -> dict[str, Any]:
 def by_level(params: Params) -> dict[str, Any]:
     """Held-out loss and gradient norm of all parameters by noise level, one row per seed."""
     held_out = balanced_sets(digits().validation, repeats=1, set_size=7)
-    found = [[_gradient(_of(params, seed), held_out, level) for level in LEVELS] for seed in range(_seeds(params))]
+    found = [
+        [_gradient(MODEL, _of(params, seed), held_out, level) for level in LEVELS] for seed in range(_seeds(params))
+    ]
     return {
         "levels": LEVELS,
         "loss": [[float(loss) for loss, _ in row] for row in found],
@@ -134,7 +141,7 @@ def by_level(params: Params) -> dict[str, Any]:
     }
 
 
-def by_block(params: Params) -> dict[str, Any]:
+def by_block(params: Params, model: Knobs = MODEL) -> dict[str, Any]:
     """Gradient norm of each block's own parameters over that of the next block: a factor under 1 is attenuation.
 
     One row per seed, from the first block on, at a middle noise level.
@@ -142,7 +149,7 @@ def by_block(params: Params) -> dict[str, Any]:
     held_out = balanced_sets(digits().validation, repeats=1, set_size=7)
     found: dict[str, list] = {"encoder": [], "dit": []}
     for seed in range(_seeds(params)):
-        _, gradient = _gradient(_of(params, seed), held_out, LEVELS[3])
+        _, gradient = _gradient(model, _of(params, seed), held_out, LEVELS[3])
         for part, rows in found.items():
             squares = [
                 jnp.square(leaf).reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(gradient[part]["blocks"])
@@ -165,18 +172,17 @@ def displacement(ended: Params, started: Params) -> dict[str, Any]:
 
 def entropy(params: Params) -> Float[ndarray, " seed"]:
     """Normalised attention entropy in the encoder's first block, over the visible keys."""
-    model = experiment.whole(Knobs())
     others = jnp.asarray(balanced_sets(digits().validation, repeats=1, set_size=7))[:, :6]
     found = []
     for seed in range(_seeds(params)):
-        encoder = training.bind(model, _of(params, seed)).encoder
+        encoder = training.bind(MODEL, _of(params, seed)).encoder
         x = encoder.to_patch_embedding(others)
         cls = jnp.broadcast_to(encoder.cls_token[...], (len(x), 1, x.shape[-1]))
         x = jnp.concatenate([cls, jnp.zeros_like(cls), x], 1) + encoder.pos_embedding[...]
         graph, stacked = nnx.split(encoder.blocks)
         block: Any = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[0], stacked))
         q, k, _ = (
-            part.reshape(*x.shape[:2], model.heads, -1).swapaxes(1, 2)
+            part.reshape(*x.shape[:2], MODEL.heads, -1).swapaxes(1, 2)
             for part in jnp.split(block.attention.to_qkv(block.norm1(x)), 3, -1)
         )
         visible = ~jnp.eye(x.shape[1], dtype=bool)
@@ -191,10 +197,9 @@ def detected(params: Params, seeds: Sequence[int], rows: int = 300) -> dict[str,
     Returns:
         By seed: `fired_at` (rows until it speaks; None where it is silent) and `gap`, the mean.
     """
-    model = experiment.whole(Knobs())
     found: dict[str, Any] = {"rows": rows, "fired_at": [], "gap": []}
     for number, seed in enumerate(seeds):
-        fresh = sets(digits().train, seed, 100_000, num_sets=model.batch_size, set_size=model.sample_size + 1)
+        fresh = sets(digits().train, seed, 100_000, num_sets=MODEL.batch_size, set_size=MODEL.sample_size + 1)
         gaps = _gaps(_of(params, number), np.stack([next(fresh) for _ in range(rows)]))
         told = detect(
             [Row(step=t, site=RUN, values={"condition_gap": float(gap)}) for t, gap in enumerate(gaps)],
@@ -208,15 +213,14 @@ def detected(params: Params, seeds: Sequence[int], rows: int = 300) -> dict[str,
 @jax.jit
 def _gaps(params: Params, batches: Float[Array, "row set image channel height width"]) -> Float[Array, " row"]:
     """Share of the loss that each set's own context saves against its neighbour's, same noise and levels."""
-    model = experiment.whole(Knobs())
 
     def gap(given: tuple[Array, Array]) -> Array:
         number, batch = given
-        system = training.bind(model, params)
+        system = training.bind(MODEL, params)
         context = training.contexts(system, batch)
-        draws = training.draw(model, jax.random.key(number), batch.shape, 0.0)
+        draws = training.draw(MODEL, jax.random.key(number), batch.shape, 0.0)
         own, other = (
-            training.epsilon_loss(model, system, batch, one, draws).mean() for one in (context, jnp.roll(context, 1, 0))
+            training.epsilon_loss(MODEL, system, batch, one, draws).mean() for one in (context, jnp.roll(context, 1, 0))
         )
         return (other - own) / own
 
@@ -224,15 +228,15 @@ def _gaps(params: Params, batches: Float[Array, "row set image channel height wi
 
 
 def _untrained(name: str, seeds: Sequence[int]) -> Params:
-    model = experiment.whole(Knobs())
-    several = [experiment.initial(arms.ALL[name], model, seed) for seed in seeds]
+    several = [experiment.initial(arms.ALL[name], MODEL, seed) for seed in seeds]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *several)
 
 
-@jax.jit
-def _gradient(params: Params, held_out: Float[Array, "set image channel height width"], level: Array) -> Any:
+@partial(jax.jit, static_argnums=0)
+def _gradient(
+    model: Knobs, params: Params, held_out: Float[Array, "set image channel height width"], level: Array
+) -> Any:
     """Loss and gradient at one noise level, with the same noise for all."""
-    model = experiment.whole(Knobs())
 
     def loss_of(params: Params) -> Array:
         system = training.bind(model, params)
