@@ -7,7 +7,7 @@ output is made, and keeps them. A test compares it with the recipe's own step.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -263,7 +263,7 @@ def run(arm: Knobs, model: Knobs, seeds: Sequence[int], *, steps: int, every: in
 def _histograms(found: Params) -> dict[str, Int[Array, " bucket"]]:
     # Behind a barrier, or XLA may fuse them with the training and round that otherwise.
     found = jax.lax.optimization_barrier(found)
-    return {f"{part}_{NAME}": sum(map(magnitudes, jax.tree.leaves(own))) for part, own in found.items()}
+    return {f"{part}_{NAME}": reduce(jnp.add, map(magnitudes, jax.tree.leaves(own))) for part, own in found.items()}
 
 
 def _stacked(trees: Sequence[Any]) -> Any:

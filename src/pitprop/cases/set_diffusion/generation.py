@@ -17,6 +17,9 @@ from pitprop.cases.set_diffusion.metrics import class_distance, classifier, eval
 
 Images = Float[ndarray, "set image channel height width"]
 
+ByClass = dict[str, dict[int, float]]
+"""Number -> class -> value."""
+
 
 def generated(run: Run, sets: Images) -> list[Images]:
     """For each image of each set a new one, drawn from the six others by the averaged parameters; by seed."""
@@ -26,7 +29,7 @@ def generated(run: Run, sets: Images) -> list[Images]:
     return [np.asarray(draw(params, jnp.asarray(sets), jax.random.key(0))) for params in several]
 
 
-def by_class(images: Images, real: Mapping[int, ndarray]) -> dict[str, dict[int, float]]:
+def by_class(images: Images, real: Mapping[int, ndarray]) -> ByClass:
     """Of each class: distance of its new images to the real ones, and the share that the classifier takes for it.
 
     Args:

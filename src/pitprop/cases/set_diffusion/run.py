@@ -13,7 +13,7 @@ from pitprop.cases.set_diffusion.arms import ORIGINAL, SYNCHRONISED
 from pitprop.cases.set_diffusion.claims import SETS
 from pitprop.cases.set_diffusion.data import digits
 from pitprop.cases.set_diffusion.experiment import Run
-from pitprop.cases.set_diffusion.generation import by_class, generated
+from pitprop.cases.set_diffusion.generation import ByClass, by_class, generated
 from pitprop.cases.set_diffusion.knobs import Knobs
 from pitprop.cases.set_diffusion.metrics import evaluation_sets
 from pitprop.cases.set_diffusion.options import Options
@@ -46,6 +46,7 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
     meter.enter("drawing images")
     drawn = {name: generated(found, evaluation_sets(Knobs())[1]) for name, found in runs.items()}
     of_new = {name: [by_class(images, digits().novel) for images in several] for name, several in drawn.items()}
+    shown_images = {f"{name}, {_share(of_new[name][:1])}": several[0] for name, several in drawn.items()}
     rows = [(name, f"{_line(found)}; {_drawn(of_new[name])}") for name, found in runs.items()]
     results = {
         "provenance": provenance(("pitprop", "case", "set_diffusion"), seeds=list(range(seeds)), steps=steps),
@@ -53,7 +54,7 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
         "new_digits": of_new,
     }
     store(results, folder / RESULTS)
-    files = [folder / RESULTS, *draw(runs, {name: several[0] for name, several in drawn.items()}, folder)]
+    files = [folder / RESULTS, *draw(runs, shown_images, folder)]
     files += [monitor.write(found, 0, folder / "traces" / name, name=name, seed=0) for name, found in runs.items()]
     if claims:
         command = ("pitprop", "case", "set_diffusion", "--claims", "--seeds", str(seeds), "--steps", str(steps))
@@ -69,11 +70,16 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
     )
 
 
-def _drawn(by_seed: list[dict[str, dict[int, float]]]) -> str:
-    def mean(name: str) -> float:
-        return float(np.mean([list(own[name].values()) for own in by_seed]))
+def _drawn(by_seed: list[ByClass]) -> str:
+    return f"new digits: distance {_mean(by_seed, 'distance'):.3g}, {_share(by_seed)}"
 
-    return f"new digits: distance {mean('distance'):.3g}, {mean('recognised'):.0%} recognised"
+
+def _share(by_seed: list[ByClass]) -> str:
+    return f"{_mean(by_seed, 'recognised'):.0%} recognised"
+
+
+def _mean(by_seed: list[ByClass], name: str) -> float:
+    return float(np.mean([list(own[name].values()) for own in by_seed]))
 
 
 def _line(found: Run) -> str:

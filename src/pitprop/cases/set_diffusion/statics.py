@@ -27,6 +27,8 @@ from pitprop.rules.condition_ignored import ConditionIgnored
 MODEL = experiment.whole(Knobs())
 """Of the arms of the usual sizes."""
 DEEP = "synchronised, depth 6"
+LIVE = (1, 4)
+"""Steps from one row of the live gap to the next."""
 LEVELS = (5, 25, 62, 125, 187, 245)
 """Noise levels, of 250, at which loss and gradient are looked at."""
 
@@ -58,6 +60,10 @@ def statics(runs: Mapping[str, Run], seeds: Sequence[int]) -> dict[str, Any]:
             for name in (SYNCHRONISED, "synchronised, adaLN normal")
         },
         "detection": {name: detected(runs[name].averages, seeds) for name in (ORIGINAL, SYNCHRONISED)},
+        "live": {
+            name: {str(every): spoken(runs[name].logged["condition_gap"], every) for every in LIVE}
+            for name in (ORIGINAL, SYNCHRONISED)
+        },
         "null_layer": null_layer(),
         "idle_adamw": idle_adamw(),
         "accumulation": accumulation(),
@@ -201,12 +207,18 @@ def detected(params: Params, seeds: Sequence[int], rows: int = 300) -> dict[str,
     for number, seed in enumerate(seeds):
         fresh = sets(digits().train, seed, 100_000, num_sets=MODEL.batch_size, set_size=MODEL.sample_size + 1)
         gaps = _gaps(_of(params, number), np.stack([next(fresh) for _ in range(rows)]))
-        told = detect(
-            [Row(step=t, site=RUN, values={"condition_gap": float(gap)}) for t, gap in enumerate(gaps)],
-            rules=(ConditionIgnored(),),
-        )
-        found["fired_at"].append(told[0].detected if told else None)
+        found["fired_at"] += spoken(gaps[None])
         found["gap"].append(float(gaps.mean()))
+    return found
+
+
+def spoken(gaps: Float[ndarray, "seed step"], every: int = 1) -> list[int | None]:
+    """Step at which `condition-ignored` speaks of the gaps of every `every`-th step; None where it is silent."""
+    found = []
+    for own in gaps:
+        rows = [Row(step=t, site=RUN, values={"condition_gap": float(own[t])}) for t in range(0, len(own), every)]
+        told = detect(rows, rules=(ConditionIgnored(),))
+        found.append(told[0].detected if told else None)
     return found
 
 
