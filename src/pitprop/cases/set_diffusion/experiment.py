@@ -14,16 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 from numpy import ndarray
 
 from pitprop._errors import PitpropError
 from pitprop.cases.set_diffusion import training
+from pitprop.cases.set_diffusion.arms import EVERY
 from pitprop.cases.set_diffusion.knobs import Knobs
 from pitprop.cases.set_diffusion.metrics import evaluator
 from pitprop.cases.set_diffusion.recipe import batches, keep_compiled
 from pitprop.cases.set_diffusion.training import ACCUMULATED, AXIS, Params
-from pitprop.watch.histogram import NAME, magnitudes
+from pitprop.watch.histogram import NAME, NUM_BUCKETS, magnitudes
 
 SIZES = (
     "image_size", "channels", "sample_size", "patch_size", "hidden", "heads", "dim_head", "mlp_ratio", "batch_size",
@@ -177,7 +178,8 @@ def step(
         together = jax.lax.pmean((loss, found), AXIS)
         loss, found = jax.tree.map(partial(jnp.where, arm.synchronised), together, (loss, found))
         found = jax.tree.map(jnp.multiply, found, arm.trained)
-        return {**training.what_is_logged(loss, shuffled_loss, context, found), **_histograms(found)}, found
+        counts = _histograms(found, state.count % EVERY == 0)
+        return {**training.what_is_logged(loss, shuffled_loss, context, found), **counts}, found
 
     def move(found: Any, params: Params, adam: Any, accumulated: Params) -> tuple[Params, Any, Params]:
         found, _ = optax.clip_by_global_norm(arm.clip).update(found, optax.EmptyState())
@@ -260,10 +262,18 @@ def run(arm: Knobs, model: Knobs, seeds: Sequence[int], *, steps: int, every: in
     )
 
 
-def _histograms(found: Params) -> dict[str, Int[Array, " bucket"]]:
+def _histograms(found: Params, due: Bool[Array, ""]) -> dict[str, Int[Array, " bucket"]]:
+    """Of the gradients of encoder and DiT where they are `due`, else zeros."""
     # Behind a barrier, or XLA may fuse them with the training and round that otherwise.
     found = jax.lax.optimization_barrier(found)
-    return {f"{part}_{NAME}": reduce(jnp.add, map(magnitudes, jax.tree.leaves(own))) for part, own in found.items()}
+
+    def count(own: Params) -> Int[Array, " bucket"]:
+        return reduce(jnp.add, map(magnitudes, jax.tree.leaves(own)))
+
+    def none(own: Params) -> Int[Array, " bucket"]:
+        return jnp.zeros(NUM_BUCKETS, jnp.int32)
+
+    return {f"{part}_{NAME}": jax.lax.cond(due, count, none, own) for part, own in found.items()}
 
 
 def _stacked(trees: Sequence[Any]) -> Any:
