@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
-import numpy as np
-
 from pitprop.cases._claims import Results
 from pitprop.cases.set_diffusion.arms import APART, LISTED, ORIGINAL, SYNCHRONISED
 from pitprop.cases.set_diffusion.judges import effect, last, said, show, used
@@ -34,9 +32,6 @@ TEXT = """
 * **The context's size says nothing.** Its norm shrinks to {norm_original} of what it was where it isn't used and to
   {norm_synchronised} where it is, its standard deviation to {std_original} and {std_synchronised}. Between sets the
   deviation is {between_first} of that before training, then {between_original} and {between_synchronised}.
-* **Depth.** {depth}. Over six blocks the gradient's factor from the last to the first is {deep_encoder} in
-  the encoder and {deep_dit} in the DiT.
-* **Other ways in.** {ways}.
 
 ### Every arm
 
@@ -92,10 +87,6 @@ def prose(results: Results) -> str:
         live_synchronised=_spoke(results, SYNCHRONISED, 4),
         often_original=_spoke(results, ORIGINAL, 1),
         often_synchronised=_spoke(results, SYNCHRONISED, 1),
-        depth="; ".join(_both(results, depth) for depth in ("depth 1", "depth 6")),
-        deep_encoder=_whole_factor(results, "encoder"),
-        deep_dit=_whole_factor(results, "dit"),
-        ways="; ".join(_both(results, arm) for arm in ("context dropout", "real shifts", "cross-attention")),
         images="\n".join(_images(results)),
         **{
             f"{name}_{arm}": show(last(results, arm, metric))
@@ -119,15 +110,6 @@ def _spoke(results: Results, arm: str, every: int) -> str:
     found = sorted(step for step in steps if step is not None)
     when = f", at steps {', '.join(map(str, found))}" if found else ""
     return f"{len(found)} of {len(steps)} {'originals' if arm == ORIGINAL else 'synchronised ones'}{when}"
-
-
-def _both(results: Results, arm: str) -> str:
-    return f"{said(results, arm)}; {said(results, f'{SYNCHRONISED}, {arm}')}"
-
-
-def _whole_factor(results: Results, part: str) -> str:
-    factors = results["statics"]["blocks"]["depth 6, adaLN zero, trained"][part]
-    return show(np.prod(factors, 1))
 
 
 def _images(results: Results) -> Iterator[str]:
