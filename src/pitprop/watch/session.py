@@ -352,10 +352,7 @@ class Watch:
     def _notes(self, num_unfinished: int = 0) -> list[str]:
         schedule = self._schedule
         return notes_on(
-            self._edge,
-            num_steps=schedule.num_steps,
-            num_sampled=schedule.num_sampled,
-            num_unfinished=num_unfinished,
+            self._edge, num_steps=schedule.num_steps, num_sampled=schedule.num_sampled, num_unfinished=num_unfinished
         )
 
     def _describe(self, notes: Sequence[str]) -> None:
