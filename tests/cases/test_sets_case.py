@@ -5,19 +5,23 @@ import numpy as np
 import pytest
 
 from pitprop._errors import PitpropError
-from pitprop.cases.set_diffusion import arms, measurements, monitor, pictures, statics
+from pitprop.cases.set_diffusion import arms, generation, measurements, monitor, pictures, statics
+from pitprop.cases.set_diffusion.data import digits
 from pitprop.cases.set_diffusion.experiment import Run
 from pitprop.cases.set_diffusion.knobs import Knobs
 from pitprop.cases.set_diffusion.metrics import evaluation_sets
 from pitprop.trace import Reader
+from pitprop.watch.histogram import NAME, NUM_BUCKETS
 
 LOGGED = (*monitor.OF_THE_RUN, "encoder_gradient_norm", "dit_gradient_norm")
+HISTOGRAMS = (f"encoder_{NAME}", f"dit_{NAME}")
 
 
 def made_up(use=0.05, steps=100, seeds=2):
     looks = steps // arms.EVERY + 1
     logged = {name: np.full((seeds, steps), 0.5, np.float32) for name in LOGGED}
     logged["encoder_gradient_norm"][:, :2] = 0
+    logged |= {name: np.full((seeds, steps, NUM_BUCKETS), 3) for name in HISTOGRAMS}
     curve = np.full((seeds, looks), use)
     curve[:, 0] = 0
     measured = {name: curve for name in ("context_use", "eval_loss", "novel_context_use", "novel_loss")}
@@ -39,6 +43,8 @@ def test_what_is_monitored_is_a_trace(tmp_path):
         steps, values = reader.series("context_use", "<run>")
         assert steps.tolist() == [0, 50] and values[0] == 0
         assert reader.last_step == 99 and reader.info.config == {"arm": "original"}
+        assert reader.arrays(NAME) == [(0, "encoder"), (0, "dit"), (50, "encoder"), (50, "dit")]
+        assert reader.array(NAME, 50, "dit").tolist() == [3] * NUM_BUCKETS
 
 
 def test_a_context_is_used_from_the_look_on_after_which_it_always_is():
@@ -51,6 +57,24 @@ def test_a_run_is_condensed_and_compared():
     assert found["steps_until_used"] == [50, 50]
     assert found["share_over_healthy"].tolist() == [0.98, 0.98] and found["share_clipped"].tolist() == [0, 0]
     assert found["encoder_gradient_first"][0].tolist() == [0, 0, 0.5, 0.5]
+
+
+def test_the_rule_is_asked_of_the_gaps_of_some_steps():
+    rng = np.random.default_rng(0)
+    gaps = 0.01 * rng.normal(size=(2, 800)) + np.array([[0.0], [0.03]])
+    [spoken, silent] = statics.spoken(gaps, every=4)
+    assert spoken % 4 == 0 and 400 < spoken < 800 and silent is None
+    assert statics.spoken(gaps)[0] < 300
+
+
+def test_real_digits_are_near_their_class_and_those_of_another_are_not():
+    novel = digits().novel
+    sets = np.stack([novel[k][:7] for k in (7, 8, 9)])
+    own = generation.by_class(sets, novel)
+    assert all(share >= 6 / 7 for share in own["recognised"].values())
+    other = generation.by_class(sets[[1, 2, 0]], novel)
+    assert all(other["distance"][k] > 2 * own["distance"][k] for k in novel)
+    assert max(other["recognised"].values()) == 0
 
 
 def test_the_same_runs_are_alike_and_others_are_not():

@@ -1,5 +1,6 @@
 """The recipe of the set diffusion: a metric that needs the context, and forks that are exact."""
 
+import json
 from dataclasses import replace
 
 import jax
@@ -9,7 +10,14 @@ import pytest
 
 from pitprop.cases.set_diffusion import metrics, recipe, training
 from pitprop.cases.set_diffusion.knobs import Knobs
+from pitprop.cli import main
+from pitprop.records import RUN
+from pitprop.trace import Reader
+from pitprop.trials.knobs import knobs_to_json
 from pitprop.trials.load import load_recipe
+from pitprop.trials.run import RunSpec
+from pitprop.trials.watched import watched_run
+from pitprop.watch.histogram import NAME
 
 TINY = Knobs(hidden=8, heads=2, dim_head=4, depth=1, encoder_depth=1, batch_size=2, replicas=2, diffusion_steps=50)
 
@@ -77,3 +85,32 @@ def test_a_model_that_ignores_its_context_has_none_of_the_metric():
         lambda leaf: leaf + 0.5 * jnp.sin(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape), params
     )
     assert float(metrics.evaluator(TINY)(random)["context_use"]) != 0
+
+
+@pytest.mark.slow
+def test_a_trial_from_the_command_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PITPROP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # of the worker
+    tiny = {"hidden": 8, "heads": 2, "dim_head": 4, "depth": 1, "encoder_depth": 1, "batch_size": 4, "replicas": 2}
+    knobs = [part for name, value in tiny.items() for part in ("--knob", f"{name}={value}")]
+    sizes = ["--seeds", "2", "--horizon", "3", "--workers", "1", "--out", str(tmp_path / "out"), "--json"]
+    assert main(["trial", "set_diffusion", "--knob-arm", "synchronised=true", *knobs, *sizes]) == 0
+    found = json.loads(capsys.readouterr().out)
+    [comparison] = found["comparisons"]
+    assert comparison["arm"] == "synchronised=True" and comparison["metric"] == "context_use" and not found["failed"]
+    spreads = {g["metric"]: g for g in found["guards"]}["replica_spread"]
+    assert min(spreads["control"]) > 0 and spreads["treated"] == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_watched_run_finds_the_missing_average_and_logs_the_gap(monkeypatch, tmp_path):
+    monkeypatch.setenv("PITPROP_CACHE", str(tmp_path / "cache"))
+    knobs = {**knobs_to_json(TINY), "batch_size": 4}
+    spec = RunSpec(recipe="pitprop.cases.set_diffusion.recipe:recipe", source="", knobs=knobs, seed=100, horizon=3)
+    found = watched_run(spec, str(tmp_path / "run"))
+    assert [f.rule for f in found["findings"] if f.severity == "failure"] == ["unsynchronised-replicas"]
+    with Reader(tmp_path / "run") as trace:
+        assert trace.series("condition_gap", RUN)[0].tolist() == [0, 1, 2]
+        assert trace.series("replica_spread", RUN)[1].min() > 0
+        assert trace.series("gradient_norm", "encoder.head")[1].tolist()[:2] == [0, 0]
+        assert trace.array(NAME, 1, "dit.final.out").sum() == TINY.replicas * (TINY.hidden + 1) * TINY.patch_size**2

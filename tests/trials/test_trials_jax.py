@@ -11,6 +11,7 @@ from recipes_jax import Knobs
 
 from pitprop import PitpropError
 from pitprop.cli import main
+from pitprop.trace import Reader
 from pitprop.trials import diagnose, fork
 from pitprop.trials.executors import Task
 from pitprop.trials.interventions import (
@@ -36,6 +37,8 @@ from pitprop.trials.interventions import (
 from pitprop.trials.jax import named_leaves
 from pitprop.trials.proof import first_leg, second_leg
 from pitprop.trials.run import RunSpec, train_run
+from pitprop.trials.watched import watched_run
+from pitprop.watch.histogram import NAME
 
 
 def make(steps=0, seed=0, **knobs):
@@ -234,7 +237,7 @@ def test_a_whole_run_is_repeatable_and_not_the_controls(reference, tmp_path, cha
 
 
 @pytest.mark.slow
-def test_a_trial_from_the_command_line_and_a_diagnosis_that_says_what_it_cannot(reference, tmp_path, capsys):
+def test_a_trial_from_the_command_line(reference, tmp_path, capsys):
     recipe, out = reference("recipes_jax", "recipe"), tmp_path / "out"
     arms = ["--knob-arm", "blind=true", "--freeze", "hidden", "--scale-parameters", "head.w=0"]
     options = ["--seeds", "3", "--horizon", "40", "--fork-step", "10", "--workers", "1", "--out", str(out), "--json"]
@@ -246,5 +249,23 @@ def test_a_trial_from_the_command_line_and_a_diagnosis_that_says_what_it_cannot(
 
     assert main(["trial", recipe, "--ablate", "head", "--workers", "1", "--out", str(tmp_path / "refused")]) == 2
     assert "jax one" in capsys.readouterr().err
-    with pytest.raises(PitpropError, match=r"a jax run cannot be watched[^~]*pitprop trial"):
-        diagnose(recipe, folder=tmp_path / "diagnosis", workers=1)
+
+
+@pytest.mark.slow
+def test_a_diagnosis_names_the_replicas_that_do_not_hear_of_each_other(reference, tmp_path):
+    found = diagnose(reference("recipes_replicas", "recipe"), folder=tmp_path / "diagnosis", workers=1)
+    assert found.collapsed and ("unsynchronised-replicas", "failure") in {(f.rule, f.severity) for f in found.findings}
+    assert found.conclusion.cause and "synchronised" in found.conclusion.statement
+    assert [c.arm for c in found.confirm if c.verdict == "better"] == ["synchronised=True"]
+    with Reader(found.folder) as trace:
+        assert len(trace.series("gradient_norm", "<model>")[0]) == 60
+        assert trace.array(NAME, 0, "<model>").sum() == 5 * 650
+        assert trace.series("evaluate_accuracy", "<run>")[0][0] == 0
+
+
+@pytest.mark.slow
+def test_a_watched_jax_run_is_the_run_itself(reference, tmp_path):
+    spec = RunSpec(recipe=reference("recipes_replicas", "recipe"), source="", seed=0, horizon=20)
+    plain = train_run(spec, str(tmp_path / "forks"))
+    watched = watched_run(spec, str(tmp_path / "watched"))
+    assert watched["metrics"]["accuracy"][-1] == [20, plain["metrics"]["accuracy"]] and watched["modules"] == []

@@ -85,6 +85,11 @@ class JaxTraining:
         # A weak type (a python number) would be a strong one after a fork, and compute otherwise.
         self.tree = jax.tree.map(_strong, {"params": params, "opt_state": tx.init(params), **(extra or {})})
 
+    def use(self, tx: Any) -> None:
+        """Go on with the gradient transformation `tx`, whose state is new."""
+        self.tx = tx
+        self.tree = {**self.tree, "opt_state": jax.tree.map(_strong, tx.init(self.tree["params"]))}
+
     def step(self, batch: Any) -> Mapping[str, Any]:
         """One step; see `Training.step`."""
         self.tree, metrics = self.stepped(batch)

@@ -121,6 +121,14 @@ def _jax_subject(training: Any, batches: tuple[Any, ...]) -> Any:
     return JaxSubject(step=training.pure_step, state=training.tree, tx=training.tx, batches=batches)
 
 
+def found_before(training: Any) -> list[Finding]:
+    """What the checks find wrong with a jax training before its first step; it stays as it is."""
+    from pitprop.checks._jax import run_jax
+
+    batches = tuple(islice(training.batches(0), NUM_BATCHES))
+    return [finding for finding in run_jax(_jax_subject(training, batches)) if finding.severity != "note"]
+
+
 def _place_of(model: nn.Module, site: str) -> Place | None:
     """Where the innermost module of the user's own around `site` is defined."""
     parts = site.split(".") if site != ROOT else []

@@ -18,6 +18,7 @@ from pitprop.trials.execute import RUN_IT, read_json, write_json
 from pitprop.trials.executors import Executor, Task
 from pitprop.trials.interventions._targets import is_jax, model_of, optimizers_of
 from pitprop.trials.interventions.load_state import other_states
+from pitprop.trials.preflight import found_before
 from pitprop.trials.progress import OnRun
 from pitprop.trials.run import RunSpec, Steps, build, cached_recipe, check_acted, evaluate, number, to_json_number
 from pitprop.trials.unlearned import unlearned
@@ -41,24 +42,21 @@ LOGGED = ("loss", *sorted(ARGUMENTS))
 def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any]:
     """Train from step 0 under watch, with the interventions of `spec` applied at its fork step.
 
-    The trace goes to `folder`. Arrays that `step` returns and `watch.log` takes are logged, and so are its scalars;
+    The trace goes to `folder`. Arrays that `step` returns and `watch.log` takes are logged (not in jax, where they are
+    measured inside of the step or not at all), and so are its scalars;
     the metrics are logged as `evaluate_<name>` at the start, on the way and at the end. With `keep` the state at the
     end is written to `folder/final`, as a checkpoint. An arm may take away all that is trained (a fixed schedule in
     place of a learned one): then there is nothing to watch, no trace, and its metrics alone are read.
 
     Returns:
-        `findings`; `metrics` with the values at the start, on the way and at the end as `[step, value]` pairs; `every`,
-        the steps between two measurements; and `modules`, the paths of the model's modules.
+        `findings`, in jax with what the checks say before the first step; `metrics` with the values at the start, on
+        the way and at the end as `[step, value]` pairs; `every`, the steps between two measurements; and `modules`, the
+        paths of a torch model's modules.
     """
     recipe = cached_recipe(spec.recipe)
     training, late = build(recipe, spec.knobs, spec.seed, spec.interventions)
-    if is_jax(training):
-        raise PitpropError(
-            "The training is a jax one, and a jax run cannot be watched.",
-            means="A diagnosis begins with a watched run, and the taps sit in torch modules.",
-            do="name the suspects yourself: `pitprop trial` runs a jax recipe with knobs and parameter paths.",
-            read="docs/interventions.md",
-        )
+    # A step of jax can be asked by itself, and a run of it shows less than one of torch modules.
+    before = found_before(training) if is_jax(training) else []
     length = spec.fork_step + spec.horizon
     curve: dict[str, list[list[float | str]]] = {}
     applied = []
@@ -69,30 +67,26 @@ def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any
             curve.setdefault(name, []).append([step, to_json_number(value)])
         return {f"evaluate_{name}": value for name, value in metrics.items()}
 
-    steps = Steps(training)
     every = max(1, length // MEASUREMENTS)
-    session = contextlib.nullcontext()
-    if any(parameter.requires_grad for parameter in model_of(training).parameters()):
-        session = watch(
-            model_of(training),
-            list(optimizers_of(training).values()),
-            run=folder,
-            every=every,
-            budget=None,
-            seed=spec.seed,
-            config=dict(spec.knobs),
-            exist="replace",
-            quiet=True,
-        )
-    with session as watching:
+    watching, take = _watch(
+        training,
+        run=folder,
+        every=every,
+        budget=None,
+        seed=spec.seed,
+        config=dict(spec.knobs),
+        exist="replace",
+        quiet=True,
+    )
+    steps = Steps(training)
+    with watching or contextlib.nullcontext():
         measured = note(0)
         for step in range(length):
             if step == spec.fork_step:
                 applied = [intervention.apply(training) for intervention in late]
             (out,) = steps.take(1)
             scalars = {name: number(value, name, "step") for name, value in out.items() if name not in LOGGED}
-            if watching is not None:
-                watching.log(**{name: out[name] for name in LOGGED if name in out}, **scalars, **measured)
+            take(**{name: out[name] for name in LOGGED if name in out}, **scalars, **measured)
             # The state after this step is the state before the next one, whose row takes the metrics.
             measured = note(step + 1) if step and step % max(1, length // EVALUATIONS) == 0 else {}
         note(length)
@@ -101,12 +95,32 @@ def watched_run(spec: RunSpec, folder: str, keep: bool = False) -> dict[str, Any
         shutil.rmtree(Path(folder) / FINAL, ignore_errors=True)
         optimizers = list(optimizers_of(training).values())
         write_checkpoint(Path(folder) / FINAL, model_of(training), optimizers, other_states(training))
-    modules = [path for path, _ in model_of(training).named_modules() if path]
-    findings = below_reference(recipe, spec.recipe, curve[recipe.metric])
+    modules = [] if is_jax(training) else [path for path, _ in model_of(training).named_modules() if path]
+    findings = [*before, *below_reference(recipe, spec.recipe, curve[recipe.metric])]
     if watching is not None:
         with Reader(folder) as trace:
             findings = [*watching.findings, *unlearned(list(trace.rows()), watching.findings), *findings]
     return {"findings": findings, "metrics": curve, "every": every, "modules": modules}
+
+
+def _watch(training: Any, **options: Any) -> tuple[Any, Callable[..., None]]:
+    """The watch on `training`, None where nothing in it is trained, and what takes the numbers of each step."""
+    if not is_jax(training) and not any(p.requires_grad for p in model_of(training).parameters()):
+        return None, lambda **_: None
+    if not is_jax(training):
+        watching = watch(model_of(training), list(optimizers_of(training).values()), **options)
+        return watching, watching.log
+    from pitprop.watch.jax import session
+    from pitprop.watch.transformation import watch as watch_updates
+
+    training.use(watch_updates(training.tx, histograms=True))
+    in_jax = session(**options)
+
+    def take(**given: Any) -> None:
+        numbers = {name: value for name, value in given.items() if name not in ARGUMENTS}
+        in_jax.take(training.tree["opt_state"], **numbers)
+
+    return in_jax, take
 
 
 def failures(findings: Sequence[Finding]) -> list[Finding]:

@@ -26,9 +26,10 @@ from pitprop.records import Finding
 from pitprop.rules import Rule
 from pitprop.trace.writer import Exist
 from pitprop.watch.derived import derived
-from pitprop.watch.session import FLUSH, Finished, Watch
+from pitprop.watch.histogram import NUM_BUCKETS
+from pitprop.watch.session import FLUSH, Arrays, Finished, Watch
 from pitprop.watch.taps import Numbers
-from pitprop.watch.transformation import WatchState, by_site, state_in
+from pitprop.watch.transformation import WatchState, by_site, histograms_by_site, state_in
 
 PAGE = "docs/watch.md"
 
@@ -135,7 +136,7 @@ class JaxEdge:
         on_error: Callable[[str, Exception], None],
     ):
         self.on_step, self.working = on_step, working
-        self.measuring = self.inside = False
+        self.measuring = self.inside = self._maps = False
         self.feeds = _NoFeeds()
         self._kept: _Kept | None = None
         self._waiting: list[_Kept] = []
@@ -156,8 +157,8 @@ class JaxEdge:
         self.measuring = False
 
     def begin(self, *, maps: bool) -> None:
-        """Measure the step that begins now."""
-        self.measuring, self._kept = True, None
+        """Measure the step that begins now, with `maps` also what is large."""
+        self.measuring, self._kept, self._maps = True, None, maps
 
     def keep(self, state: Any, taps: Numbers) -> None:
         """Copy what a measured step returned into one vector on its device."""
@@ -169,7 +170,7 @@ class JaxEdge:
                 do="wrap the optimizer, `tx = pitprop.optax.watch(tx)`, and pass the state that its `update` returned.",
                 read=PAGE,
             )
-        self._kept = _Kept(found, taps)
+        self._kept = _Kept(found, taps, histograms=self._maps)
 
     def finish(self) -> Finished:
         """The measured step ended; what it gives is read when it is written."""
@@ -179,7 +180,7 @@ class JaxEdge:
             return lambda: ({}, [])
         self._num_taken += 1
         self._waiting.append(kept)
-        return lambda: (self._values(kept), [])
+        return lambda: self._read(kept)
 
     def begun(self) -> bool:
         """A `log` within `take` speaks of the step that ends there, any other one of the step before."""
@@ -232,27 +233,30 @@ class JaxEdge:
             "attention": {"expected": [], "seen": sorted(self._attention), "unseen": [], "unmeasured": {}},
         }
 
-    def _values(self, kept: "_Kept") -> dict[str, dict[str, float]]:
-        num_updates, norms, taps = kept.read()
+    def _read(self, kept: "_Kept") -> tuple[dict[str, dict[str, float]], Arrays]:
+        num_updates, norms, counts, taps = kept.read()
         self._attention |= taps.get("attention_entropy", {}).keys()
         found: dict[str, dict[str, float]] = {}
+        arrays: Arrays = []
         # A step that made no update (accumulation) leaves the table of the last one.
         if kept.table is not None and num_updates != self._last_updates:
             self._last_updates = num_updates
             self._num_gradients += len(norms)
             found = by_site(norms, kept.table.names, kept.table.sizes)
+            arrays = histograms_by_site(counts, kept.table.names)
         found |= taps
-        return found | derived(found, None)
+        return found | derived(found, None), arrays
 
 
 class _Kept:
     """One measured step on the device."""
 
-    def __init__(self, state: WatchState | None, taps: Numbers):
+    def __init__(self, state: WatchState | None, taps: Numbers, *, histograms: bool):
         self.table = None if state is None else state.table
         self.places = [(indicator, site) for indicator, sites in taps.items() for site in sites]
-        own = [] if state is None else [*jax.tree.leaves(state.num_updates), *jax.tree.leaves(state.table)]
-        arrays = [*own, *(taps[indicator][site] for indicator, site in self.places)]
+        own = [] if state is None else [state.num_updates, state.table.norms]
+        counts = [state.table.histograms] if state is not None and histograms else []
+        arrays = [*own, *counts, *(taps[indicator][site] for indicator, site in self.places)]
         if any(isinstance(array, Tracer) for array in arrays):
             raise PitpropError(
                 "`take` was called inside of compiled code",
@@ -262,20 +266,23 @@ class _Kept:
             )
         one = [array.addressable_data(0) if isinstance(array, jax.Array) else jnp.asarray(array) for array in arrays]
         self._rows = 0 if state is None else len(state.table.names)
+        self._counted = self._rows if counts and counts[0].size else 0
         self._has_state = state is not None
         self.vector = _joined(one) if one else jnp.zeros((0,), jnp.float32)
         self.numbers: np.ndarray = np.zeros(0, np.float32)
         """The vector on the host, once it is there."""
 
-    def read(self) -> tuple[float, np.ndarray, dict[str, dict[str, float]]]:
-        """How many updates were made, the table of norms, and what was sown."""
+    def read(self) -> tuple[float, np.ndarray, np.ndarray, dict[str, dict[str, float]]]:
+        """How many updates were made, the table of norms, that of histograms, and what was sown."""
         flat = self.numbers
         num, flat = (float(flat[0]), flat[1:]) if self._has_state else (0.0, flat)
         norms, flat = flat[: 3 * self._rows].reshape(-1, 3), flat[3 * self._rows :]
+        end = self._counted * NUM_BUCKETS
+        counts, flat = flat[:end].reshape(-1, NUM_BUCKETS).astype(np.int64), flat[end:]
         taps: dict[str, dict[str, float]] = {}
         for (indicator, site), value in zip(self.places, flat.tolist(), strict=True):
             taps.setdefault(indicator, {})[site] = value
-        return num, norms, taps
+        return num, norms, counts, taps
 
 
 class _NoFeeds:

@@ -74,9 +74,9 @@ class Measured:
             found["update_ratio"] = {site: _ratio(pairs) for site, pairs in changes.items()}
         return found
 
-    def arrays(self) -> list[tuple[str, np.ndarray]]:
-        """`(site, attention map)`, as float16 on the host."""
-        return [(site, weights.to("cpu", torch.float16).numpy()) for site, weights in self._maps.items()]
+    def arrays(self) -> list[tuple[str, str, np.ndarray]]:
+        """`(site, "attention", map)`, as float16 on the host."""
+        return [(site, "attention", weights.to("cpu", torch.float16).numpy()) for site, weights in self._maps.items()]
 
 
 def _nth(site: str, use: int) -> str:

@@ -34,7 +34,8 @@ HOST_S, DEVICE_S = 0.25, 2.0
 
 PAGE = "docs/watch.md"
 
-Finished = Callable[[], tuple[dict[str, dict[str, float]], list[tuple[str, np.ndarray]]]]
+Arrays = list[tuple[str, str, np.ndarray]]  # site, name, array
+Finished = Callable[[], tuple[dict[str, dict[str, float]], Arrays]]
 """What an edge gives of a measured step: asked when it is written, so that it may still be on its way to the host."""
 
 
@@ -299,17 +300,17 @@ class Watch:
                 values.setdefault(name, {})[site] = sum(next(numbers) for _ in given) / len(given)
             self._write(step, values, arrays)
 
-    def _write(self, step: _Step, values: dict[str, dict[str, float]], arrays: list[tuple[str, np.ndarray]]) -> None:
+    def _write(self, step: _Step, values: dict[str, dict[str, float]], arrays: Arrays) -> None:
         if self._writer is None or not values:
             return
         self._writer.append(step.number, values)
-        for site, weights in arrays:
-            self._writer.append_array(step.number, site, "attention", weights)
+        for site, name, array in arrays:
+            self._writer.append_array(step.number, site, name, array)
+        self._num_values += sum(map(len, values.values()))
         rows: dict[str, dict[str, float]] = {}
         for indicator, sites in values.items():
             for site, value in sites.items():
                 rows.setdefault(site, {})[indicator] = value
-        self._num_values += sum(map(len, rows.values()))
         for site, row in rows.items():
             for finding in self._detector.update(Row(step=step.number, site=site, values=row)):
                 self._report(finding)
@@ -351,10 +352,7 @@ class Watch:
     def _notes(self, num_unfinished: int = 0) -> list[str]:
         schedule = self._schedule
         return notes_on(
-            self._edge,
-            num_steps=schedule.num_steps,
-            num_sampled=schedule.num_sampled,
-            num_unfinished=num_unfinished,
+            self._edge, num_steps=schedule.num_steps, num_sampled=schedule.num_sampled, num_unfinished=num_unfinished
         )
 
     def _describe(self, notes: Sequence[str]) -> None:

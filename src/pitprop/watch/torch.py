@@ -150,7 +150,7 @@ class TorchEdge:
                 self._keep(indicator, self.sites.names[module], value)
 
     def finish(self) -> Finished:
-        """End measuring: gives `{indicator: {site: value}}`, averaged over forward passes, and `(site, map)`s."""
+        """End measuring: gives `{indicator: {site: value}}`, averaged over forward passes, and the maps."""
         self._end_measuring()
         measured, self._measured = self._measured, Measured()
         self._num_gradients += len(measured.norms)

@@ -19,16 +19,21 @@ from jaxtyping import Float, Int
 from pitprop._array import accumulate, norm
 from pitprop.indicators import gradient_share, zero_gradient_share
 from pitprop.watch._pytree import named_leaves
+from pitprop.watch.histogram import NAME, NUM_BUCKETS, magnitudes
 from pitprop.watch.sites import ROOT
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["norms"], meta_fields=["names", "sizes"])
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["norms", "histograms"], meta_fields=["names", "sizes"]
+)
 @dataclass(frozen=True)
 class Table:
     """Norms of every array of parameters; NaN where there is nothing to measure."""
 
     norms: Float[jax.Array, "array 3"]
     """Of the gradient, of the update, and of the parameters before it."""
+    histograms: Int[jax.Array, "array bucket"]
+    """Of the gradient's magnitudes; without rows where none were asked for."""
     names: tuple[str, ...]
     """Dotted names of the arrays."""
     sizes: tuple[int, ...]
@@ -44,7 +49,9 @@ class WatchState(NamedTuple):
     table: Table
 
 
-def watch(inner: optax.GradientTransformation | None = None) -> optax.GradientTransformationExtraArgs:
+def watch(
+    inner: optax.GradientTransformation | None = None, *, histograms: bool = False
+) -> optax.GradientTransformationExtraArgs:
     """`inner` as it is, with the norms of its gradients, updates and parameters kept in its state.
 
     Gradients are those that it is given, updates those that it returns: around the whole optimizer
@@ -56,6 +63,8 @@ def watch(inner: optax.GradientTransformation | None = None) -> optax.GradientTr
 
     Args:
         inner: The transformation to watch; without one, a link of a chain that sees what passes it, and no updates.
+        histograms: Also count the gradients' entries by magnitude (`watch/histogram.py`), two dozen passes over them. A
+            session writes them down at about a dozen steps in the life of a run.
 
     Returns:
         A transformation whose updates are those of `inner`, bit for bit.
@@ -66,6 +75,7 @@ def watch(inner: optax.GradientTransformation | None = None) -> optax.GradientTr
         arrays = _arrays(params)
         table = Table(
             norms=jnp.full((len(arrays), 3), jnp.nan, jnp.float32),
+            histograms=jnp.zeros((len(arrays) * histograms, NUM_BUCKETS), jnp.int32),
             names=tuple(arrays),
             sizes=tuple(int(np.prod(leaf.shape)) for leaf in arrays.values()),
         )
@@ -76,7 +86,9 @@ def watch(inner: optax.GradientTransformation | None = None) -> optax.GradientTr
         # Without the barrier XLA may fuse the norms with what they are taken of, and round that otherwise.
         trees = jax.lax.optimization_barrier((updates, None if inner is None else new, params))
         norms = jnp.stack([_norms(tree, state.table.names) for tree in trees], axis=1)
-        return new, WatchState(inner_state, state.num_updates + 1, dataclasses.replace(state.table, norms=norms))
+        counts = _counts(trees[0], state.table.names) if histograms else state.table.histograms
+        table = dataclasses.replace(state.table, norms=norms, histograms=counts)
+        return new, WatchState(inner_state, state.num_updates + 1, table)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -120,6 +132,17 @@ def by_site(norms: Float[np.ndarray, "array 3"], names: Sequence[str], sizes: Se
     return found
 
 
+def histograms_by_site(
+    counts: Int[np.ndarray, "array bucket"], names: Sequence[str]
+) -> list[tuple[str, str, Int[np.ndarray, " bucket"]]]:
+    """`(site, name, counts)` of each module, from a table on the host."""
+    found: dict[str, np.ndarray] = {}
+    for name, own in zip(names, counts, strict=False):  # without rows where none were asked for
+        site = name.rpartition(".")[0] or ROOT
+        found[site] = found.get(site, 0) + own
+    return [(site, NAME, own) for site, own in found.items()]
+
+
 def _arrays(params: Any) -> dict[str, Any]:
     """Trainable arrays by name; integers and random keys are none."""
     return {name: leaf for name, leaf in named_leaves(params) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)}
@@ -129,6 +152,12 @@ def _norms(tree: Any, names: Sequence[str]) -> Float[jax.Array, " array"]:
     found = dict(named_leaves(tree))
     lengths = [_norm(found[name]) if name in found else jnp.asarray(jnp.nan, jnp.float32) for name in names]
     return jnp.stack(lengths) if lengths else jnp.zeros((0,), jnp.float32)
+
+
+def _counts(tree: Any, names: Sequence[str]) -> Int[jax.Array, "array bucket"]:
+    found = dict(named_leaves(tree))
+    none = jnp.zeros(NUM_BUCKETS, jnp.int32)
+    return jnp.stack([magnitudes(found[name]).astype(jnp.int32) if name in found else none for name in names])
 
 
 def _norm(leaf: jax.Array) -> Float[jax.Array, ""]:

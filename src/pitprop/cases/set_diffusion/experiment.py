@@ -7,28 +7,31 @@ output is made, and keeps them. A test compares it with the recipe's own step.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 from numpy import ndarray
 
 from pitprop._errors import PitpropError
 from pitprop.cases.set_diffusion import training
+from pitprop.cases.set_diffusion.arms import EVERY
 from pitprop.cases.set_diffusion.knobs import Knobs
 from pitprop.cases.set_diffusion.metrics import evaluator
 from pitprop.cases.set_diffusion.recipe import batches, keep_compiled
 from pitprop.cases.set_diffusion.training import ACCUMULATED, AXIS, Params
+from pitprop.watch.histogram import NAME, NUM_BUCKETS, magnitudes
 
 SIZES = (
     "image_size", "channels", "sample_size", "patch_size", "hidden", "heads", "dim_head", "mlp_ratio", "batch_size",
     "diffusion_steps", "replicas", "ema", "conditioning", "shifts", "temperature_learned",
 )  # fmt: skip
 """Knobs that all arms of one program have in common."""
+DEPTHS = ("depth", "encoder_depth")
 OUTPUTS = {
     "dit": (("adaln", "kernel"), ("adaln", "bias")),
     "encoder": (
@@ -73,7 +76,7 @@ class State(NamedTuple):
 class Run(NamedTuple):
     """An arm on all its seeds."""
 
-    logged: dict[str, Float[ndarray, "seed step"]]
+    logged: dict[str, Float[ndarray, "seed step *bucket"]]
     measured: dict[str, Float[ndarray, "seed look"]]
     """Of the first replica on held-out images, before the first step and after each chunk of steps."""
     averages: Params
@@ -82,8 +85,13 @@ class Run(NamedTuple):
 
 def whole(knobs: Knobs) -> Knobs:
     """The model that has all that an arm may use, with the sizes and depths of `knobs`."""
-    sizes = {name: getattr(knobs, name) for name in (*SIZES, "depth", "encoder_depth")}
+    sizes = {name: getattr(knobs, name) for name in (*SIZES, *DEPTHS)}
     return Knobs(**sizes, layer_norm_scale=True, null_context="learnable", context_dropout=0.5)
+
+
+def model_of(arm: Knobs) -> Knobs:
+    """The model whose program trains `arm`: of the usual depth, or the arm's where that is more."""
+    return whole(replace(arm, **{name: max(getattr(arm, name), getattr(Knobs(), name)) for name in DEPTHS}))
 
 
 def numbers(arm: Knobs, model: Knobs) -> Numbers:
@@ -93,7 +101,7 @@ def numbers(arm: Knobs, model: Knobs) -> Numbers:
         PitpropError: The arm is of other sizes, or deeper, or clips what `MultiSteps` accumulates.
     """
     other = [name for name in SIZES if getattr(arm, name) != getattr(model, name)]
-    deeper = [name for name in ("depth", "encoder_depth") if getattr(arm, name) > getattr(model, name)]
+    deeper = [name for name in DEPTHS if getattr(arm, name) > getattr(model, name)]
     if other or deeper:
         raise PitpropError(f"The arm differs from the program in {', '.join(other + deeper)}.", do="run it by itself.")
     if arm.accumulation == "multi_steps" and arm.clip:
@@ -166,11 +174,12 @@ def step(
 
     def gradients(params: Params, own: Array) -> tuple[dict[str, Array], Params]:
         of_replica = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
-        loss, context, found = training.own_gradients(model, params, own, of_replica, arm.dropout)
+        loss, shuffled_loss, context, found = training.own_gradients(model, params, own, of_replica, arm.dropout)
         together = jax.lax.pmean((loss, found), AXIS)
         loss, found = jax.tree.map(partial(jnp.where, arm.synchronised), together, (loss, found))
         found = jax.tree.map(jnp.multiply, found, arm.trained)
-        return training.what_is_logged(loss, context, found), found
+        counts = _histograms(found, state.count % EVERY == 0)
+        return {**training.what_is_logged(loss, shuffled_loss, context, found), **counts}, found
 
     def move(found: Any, params: Params, adam: Any, accumulated: Params) -> tuple[Params, Any, Params]:
         found, _ = optax.clip_by_global_norm(arm.clip).update(found, optax.EmptyState())
@@ -191,8 +200,7 @@ def step(
     logged, found = jax.vmap(gradients, axis_name=AXIS)(state.params, sets)
     params, adam, accumulated = jax.vmap(move)(found, state.params, state.adam, state.accumulated)
     average = jax.tree.map(lambda old, new: model.ema * old + (1 - model.ema) * new[0], state.average, params)
-    logged = {**jax.tree.map(jnp.mean, logged), "replica_spread": training.spread(params)}
-    return State(params, adam, accumulated, average, state.key, state.count + 1), logged
+    return State(params, adam, accumulated, average, state.key, state.count + 1), training.of_all(logged, params)
 
 
 @cache
@@ -252,6 +260,20 @@ def run(arm: Knobs, model: Knobs, seeds: Sequence[int], *, steps: int, every: in
         measured={name: np.stack([np.asarray(look[name]) for look in measured], 1) for name in measured[0]},
         averages=states.average,
     )
+
+
+def _histograms(found: Params, due: Bool[Array, ""]) -> dict[str, Int[Array, " bucket"]]:
+    """Of the gradients of encoder and DiT where they are `due`, else zeros."""
+    # Behind a barrier, or XLA may fuse them with the training and round that otherwise.
+    found = jax.lax.optimization_barrier(found)
+
+    def count(own: Params) -> Int[Array, " bucket"]:
+        return reduce(jnp.add, map(magnitudes, jax.tree.leaves(own)))
+
+    def none(own: Params) -> Int[Array, " bucket"]:
+        return jnp.zeros(NUM_BUCKETS, jnp.int32)
+
+    return {f"{part}_{NAME}": jax.lax.cond(due, count, none, own) for part, own in found.items()}
 
 
 def _stacked(trees: Sequence[Any]) -> Any:

@@ -11,7 +11,18 @@ from numpy import ndarray
 
 from pitprop.cases._cache import cached
 from pitprop.cases._claims import provenance
-from pitprop.cases.set_diffusion import arms, data, dit, encoder, experiment, metrics, schedule, statics, training
+from pitprop.cases.set_diffusion import (
+    arms,
+    data,
+    dit,
+    encoder,
+    experiment,
+    generation,
+    metrics,
+    schedule,
+    statics,
+    training,
+)
 from pitprop.cases.set_diffusion.arms import ORIGINAL, SYNCHRONISED
 from pitprop.cases.set_diffusion.experiment import Run
 from pitprop.cases.set_diffusion.knobs import Knobs
@@ -61,6 +72,7 @@ def run_claims(
             ORIGINAL: spread[:, -1],
             SYNCHRONISED: runs[SYNCHRONISED].logged["replica_spread"][:, -1],
         },
+        "generated": generation.measured({name: runs[name] for name in (ORIGINAL, SYNCHRONISED)}),
         "null_is_idle": alike(runs[ORIGINAL], runs["learnable null context"]),
         "statics": statics.statics(runs, range(seeds)),
     }
@@ -69,10 +81,10 @@ def run_claims(
 def arm(name: str, seeds: Sequence[int], steps: int, *, replicas: int | None = 1) -> Run:
     """A trained arm; of those whose replicas don't hear of each other only `replicas` are trained."""
     settings = arms.ALL[name]
-    model = experiment.whole(Knobs())
     if settings.synchronised:
         replicas = None
     steps = min(steps, arms.EVERY) if name in arms.DESCENT else steps
+    model = experiment.model_of(settings)
     return trained(name, settings, model, seeds, steps=steps, every=arms.EVERY, replicas=replicas)
 
 
@@ -117,10 +129,17 @@ def condensed(run: Run) -> dict[str, Any]:
         "share_clipped": (whole > CLIP).mean(1),
         "largest_norm": whole.max(1),
         "context_first": run.logged["context"][:, 0],
-        "context_last": run.logged["context"][:, -50:].mean(1),
-        "between_set_share": run.logged["between_set_std"][:, -50:].mean(1)
-        / run.logged["context_std"][:, -50:].mean(1),
+        "context_last": ended(run, "context"),
+        "context_norm_kept": ended(run, "context_norm") / run.logged["context_norm"][:, 0],
+        "context_std_kept": ended(run, "context_std") / run.logged["context_std"][:, 0],
+        "between_set_share_first": run.logged["between_set_std"][:, 0] / run.logged["context_std"][:, 0],
+        "between_set_share": ended(run, "between_set_std") / ended(run, "context_std"),
     }
+
+
+def ended(run: Run, name: str) -> Float[ndarray, " seed"]:
+    """Mean of what was logged in the last 50 steps."""
+    return run.logged[name][:, -50:].mean(1)
 
 
 def whole_norm(run: Run) -> Float[ndarray, "seed step"]:

@@ -40,9 +40,10 @@ def draw(runs: Mapping[str, Run], generated: Mapping[str, np.ndarray], folder: P
 
 
 def _sets(generated: Mapping[str, np.ndarray]) -> Figure:
-    """Rows: classes. Column groups: the set itself, then what each arm draws for its images."""
+    """Rows: classes. Column groups: the set itself, then what each arm draws for its images, from the same noise."""
     groups = {"a set": evaluation_sets(Knobs())[1], **generated}
-    figure = Figure(figsize=(0.55 * SHOWN * len(groups) + 0.5, 2.4), layout="constrained")
+    figure = Figure(figsize=(0.55 * SHOWN * len(groups) + 0.5, 2.5), layout="constrained")
+    figure.supxlabel("all arms draw from the same noise: what differs between them is the model's doing", fontsize=8)
     parts: Any = figure.subfigures(1, len(groups), wspace=0.06)
     for part, (subfigure, (name, images)) in enumerate(zip(parts, groups.items(), strict=True)):
         subfigure.suptitle(name, fontsize=9)

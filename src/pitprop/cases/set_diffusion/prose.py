@@ -1,11 +1,16 @@
 """What the README says of the numbers in words: a text whose every number comes from the stored results."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
+
+import numpy as np
 
 from pitprop.cases._claims import Results
 from pitprop.cases.set_diffusion.arms import APART, LISTED, ORIGINAL, SYNCHRONISED
-from pitprop.cases.set_diffusion.judges import effect, said, used
+from pitprop.cases.set_diffusion.judges import effect, last, said, show, used
 from pitprop.cases.set_diffusion.recipe import recipe
+
+COLUMNS = (ORIGINAL, SYNCHRONISED, "real")
 
 TEXT = """
 * **What collapses is the use of the context, and the cause is that replicas never hear of each other.** After {steps}
@@ -22,8 +27,14 @@ TEXT = """
   {used_whole}.
 * **The rule `condition-ignored`**, asked on {batches} fresh batches of each trained model, speaks at {alarms} of
   {seeds} originals and at {false_alarms} of {seeds} synchronised ones. It sees signs, not sizes: an original's gap is
-  {gap:.1g} of the loss, and where it is positive in most batches, the rule is silent. `pitprop check` finds the missing
-  average in the program, before the first step.
+  {gap:.1g} of the loss, and where it is positive in most batches, the rule is silent. Live, on the training batches of
+  every fourth step, it speaks at {live_original}, and at {live_synchronised}.
+  Asked at every step, it speaks at {often_original}, and at {often_synchronised}. (What is
+  asked of an original is one replica's batch of two sets, of the others all eight.)
+  `pitprop check` finds the missing average in the program, before the first step.
+* **The context's size says nothing.** Its norm shrinks to {norm_original} of what it was where it isn't used and to
+  {norm_synchronised} where it is, its standard deviation to {std_original} and {std_synchronised}. Between sets the
+  deviation is {between_first} of that before training, then {between_original} and {between_synchronised}.
 
 ### Every arm
 
@@ -32,6 +43,17 @@ Effects on context use, margin {margin:g}; intervals hold together within a cont
 | arm | against | effect | verdict | on classes never trained on | on the loss |
 |---|---|---|---|---|---|
 {rows}
+
+### New images, class by class
+
+Fréchet distance to the real images of the class in a small classifier's features, and the share that the classifier
+takes for the class; means over the seeds. Each image is drawn from the six others of its set; "real" are the sets' own
+images, as many. After {steps} steps no arm draws its class well: a tenth would be recognised by chance. Averaged
+gradients against the original, paired over the seeds: {drawn}.
+
+| class | original | synchronised | real |
+|---|---|---|---|
+{images}
 """
 
 
@@ -65,11 +87,57 @@ def prose(results: Results) -> str:
         alarms=sum(at is not None for at in seen[ORIGINAL]["fired_at"]),
         false_alarms=sum(at is not None for at in seen[SYNCHRONISED]["fired_at"]),
         gap=fmean(seen[ORIGINAL]["gap"]),
+        live_original=_spoke(results, ORIGINAL, 4),
+        live_synchronised=_spoke(results, SYNCHRONISED, 4),
+        often_original=_spoke(results, ORIGINAL, 1),
+        often_synchronised=_spoke(results, SYNCHRONISED, 1),
+        drawn="; ".join(_nearer(results, kind) for kind in results["generated"]["classes"]),
+        images="\n".join(_images(results)),
+        **{
+            f"{name}_{arm}": show(last(results, arm, metric))
+            for name, metric in (
+                ("norm", "context_norm_kept"),
+                ("std", "context_std_kept"),
+                ("between", "between_set_share"),
+            )
+            for arm in (ORIGINAL, SYNCHRONISED)
+        },
+        between_first=show(last(results, ORIGINAL, "between_set_share_first")),
         normal=said(results, "synchronised, adaLN normal"),
         whole=said(results, "synchronised, the whole list"),
         margin=recipe.margin,
         rows="\n".join(_row(results, arm) for arm in [*list(APART)[1:], *_of_synchronised(results)]),
     )
+
+
+def _spoke(results: Results, arm: str, every: int) -> str:
+    steps = results["statics"]["live"][arm][str(every)]
+    found = sorted(step for step in steps if step is not None)
+    when = f" (between steps {found[0]} and {found[-1]})" if found else ""
+    return f"{len(found)} of {len(steps)} {'originals' if arm == ORIGINAL else 'synchronised ones'}{when}"
+
+
+def _nearer(results: Results, kind: str) -> str:
+    def change(number: str) -> str:
+        found = (
+            np.array([fmean(own[number].values()) for own in results["generated"][arm][kind]])
+            for arm in (SYNCHRONISED, ORIGINAL)
+        )
+        return show(np.subtract(*found))
+
+    return f"{kind}, distance {change('distance')}, share recognised {change('recognised')}"
+
+
+def _images(results: Results) -> Iterator[str]:
+    found = results["generated"]
+    for kind, classes in found["classes"].items():
+        for k in map(str, classes):
+            cells = [_image([found[arm][kind]] if arm == "real" else found[arm][kind], k) for arm in COLUMNS]
+            yield f"| {k}{'' if kind == 'trained classes' else ', never trained on'} | {' | '.join(cells)} |"
+
+
+def _image(by_seed: Sequence[Mapping[str, Mapping[str, float]]], k: str) -> str:
+    return f"{fmean(own['distance'][k] for own in by_seed):.3g}, {fmean(own['recognised'][k] for own in by_seed):.0%}"
 
 
 def _of_synchronised(results: Results) -> list[str]:

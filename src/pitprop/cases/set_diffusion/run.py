@@ -4,19 +4,18 @@ where asked for, every claim.
 
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pitprop.cases._claims import provenance, store, write_up
 from pitprop.cases._result import CaseResult
-from pitprop.cases.set_diffusion import arms, experiment, measurements, monitor
+from pitprop.cases.set_diffusion import arms, measurements, monitor
 from pitprop.cases.set_diffusion.arms import ORIGINAL, SYNCHRONISED
 from pitprop.cases.set_diffusion.claims import SETS
-from pitprop.cases.set_diffusion.data import NOVEL_CLASSES, digits
+from pitprop.cases.set_diffusion.data import digits
 from pitprop.cases.set_diffusion.experiment import Run
+from pitprop.cases.set_diffusion.generation import ByClass, by_class, generated
 from pitprop.cases.set_diffusion.knobs import Knobs
-from pitprop.cases.set_diffusion.metrics import class_distance, evaluation_sets, generator
+from pitprop.cases.set_diffusion.metrics import evaluation_sets
 from pitprop.cases.set_diffusion.options import Options
 from pitprop.cases.set_diffusion.pictures import draw
 from pitprop.trials.progress import Meter, OnProgress
@@ -45,16 +44,17 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
         runs[name] = measurements.arm(name, range(seeds), steps, replicas=None)
         meter.tick()
     meter.enter("drawing images")
-    drawn = {name: generated(found) for name, found in runs.items()}
-    distances = {name: np.mean([distance(images) for images in several]) for name, several in drawn.items()}
-    rows = [(name, f"{_line(found)}, distance of new digits {distances[name]:.3g}") for name, found in runs.items()]
+    drawn = {name: generated(found, evaluation_sets(Knobs())[1]) for name, found in runs.items()}
+    of_new = {name: [by_class(images, digits().novel) for images in several] for name, several in drawn.items()}
+    shown_images = {f"{name}, {_share(of_new[name][:1])}": several[0] for name, several in drawn.items()}
+    rows = [(name, f"{_line(found)}; {_drawn(of_new[name])}") for name, found in runs.items()]
     results = {
         "provenance": provenance(("pitprop", "case", "set_diffusion"), seeds=list(range(seeds)), steps=steps),
         "arms": {name: measurements.condensed(found) for name, found in runs.items()},
-        "distance_of_new_digits": distances,
+        "new_digits": of_new,
     }
     store(results, folder / RESULTS)
-    files = [folder / RESULTS, *draw(runs, {name: several[0] for name, several in drawn.items()}, folder)]
+    files = [folder / RESULTS, *draw(runs, shown_images, folder)]
     files += [monitor.write(found, 0, folder / "traces" / name, name=name, seed=0) for name, found in runs.items()]
     if claims:
         command = ("pitprop", "case", "set_diffusion", "--claims", "--seeds", str(seeds), "--steps", str(steps))
@@ -70,24 +70,16 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
     )
 
 
-def generated(found: Run) -> list[np.ndarray]:
-    """New images of the classes that were never trained on, each from six others of a set, by seed."""
-    model = experiment.whole(Knobs())
-    novel = jnp.asarray(evaluation_sets(model)[1])
-    draw_sets = generator(model)
-    several = [jax.tree.map(lambda leaf, seed=seed: jnp.asarray(leaf[seed]), found.averages) for seed in _seeds(found)]
-    return [np.asarray(draw_sets(params, novel, jax.random.key(0))) for params in several]
+def _drawn(by_seed: list[ByClass]) -> str:
+    return f"new digits: distance {_mean(by_seed, 'distance'):.3g}, {_share(by_seed)}"
 
 
-def distance(images: np.ndarray) -> float:
-    """Mean distance of new images to the real ones of their class, over the classes never trained on."""
-    real = digits().novel
-    by_class = {k: images[at :: len(NOVEL_CLASSES)] for at, k in enumerate(NOVEL_CLASSES)}
-    return float(np.mean([class_distance(own.reshape(-1, *own.shape[2:]), real[k]) for k, own in by_class.items()]))
+def _share(by_seed: list[ByClass]) -> str:
+    return f"{_mean(by_seed, 'recognised'):.0%} recognised"
 
 
-def _seeds(found: Run) -> range:
-    return range(len(found.measured["context_use"]))
+def _mean(by_seed: list[ByClass], name: str) -> float:
+    return float(np.mean([list(own[name].values()) for own in by_seed]))
 
 
 def _line(found: Run) -> str:

@@ -23,6 +23,10 @@ from pitprop.records import RUN, Row
 from pitprop.rules import detect
 from pitprop.rules.condition_ignored import ConditionIgnored
 
+MODEL = experiment.whole(Knobs())
+"""Of the arms of the usual sizes."""
+LIVE = (1, 4)
+"""Steps from one row of the live gap to the next."""
 LEVELS = (5, 25, 62, 125, 187, 245)
 """Noise levels, of 250, at which loss and gradient are looked at."""
 
@@ -53,6 +57,10 @@ def statics(runs: Mapping[str, Run], seeds: Sequence[int]) -> dict[str, Any]:
             for name in (SYNCHRONISED, "synchronised, adaLN normal")
         },
         "detection": {name: detected(runs[name].averages, seeds) for name in (ORIGINAL, SYNCHRONISED)},
+        "live": {
+            name: {str(every): spoken(runs[name].logged["condition_gap"], every) for every in LIVE}
+            for name in (ORIGINAL, SYNCHRONISED)
+        },
         "null_layer": null_layer(),
         "idle_adamw": idle_adamw(),
         "accumulation": accumulation(),
@@ -165,18 +173,17 @@ def displacement(ended: Params, started: Params) -> dict[str, Any]:
 
 def entropy(params: Params) -> Float[ndarray, " seed"]:
     """Normalised attention entropy in the encoder's first block, over the visible keys."""
-    model = experiment.whole(Knobs())
     others = jnp.asarray(balanced_sets(digits().validation, repeats=1, set_size=7))[:, :6]
     found = []
     for seed in range(_seeds(params)):
-        encoder = training.bind(model, _of(params, seed)).encoder
+        encoder = training.bind(MODEL, _of(params, seed)).encoder
         x = encoder.to_patch_embedding(others)
         cls = jnp.broadcast_to(encoder.cls_token[...], (len(x), 1, x.shape[-1]))
         x = jnp.concatenate([cls, jnp.zeros_like(cls), x], 1) + encoder.pos_embedding[...]
         graph, stacked = nnx.split(encoder.blocks)
         block: Any = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[0], stacked))
         q, k, _ = (
-            part.reshape(*x.shape[:2], model.heads, -1).swapaxes(1, 2)
+            part.reshape(*x.shape[:2], MODEL.heads, -1).swapaxes(1, 2)
             for part in jnp.split(block.attention.to_qkv(block.norm1(x)), 3, -1)
         )
         visible = ~jnp.eye(x.shape[1], dtype=bool)
@@ -191,32 +198,36 @@ def detected(params: Params, seeds: Sequence[int], rows: int = 300) -> dict[str,
     Returns:
         By seed: `fired_at` (rows until it speaks; None where it is silent) and `gap`, the mean.
     """
-    model = experiment.whole(Knobs())
     found: dict[str, Any] = {"rows": rows, "fired_at": [], "gap": []}
     for number, seed in enumerate(seeds):
-        fresh = sets(digits().train, seed, 100_000, num_sets=model.batch_size, set_size=model.sample_size + 1)
+        fresh = sets(digits().train, seed, 100_000, num_sets=MODEL.batch_size, set_size=MODEL.sample_size + 1)
         gaps = _gaps(_of(params, number), np.stack([next(fresh) for _ in range(rows)]))
-        told = detect(
-            [Row(step=t, site=RUN, values={"condition_gap": float(gap)}) for t, gap in enumerate(gaps)],
-            rules=(ConditionIgnored(),),
-        )
-        found["fired_at"].append(told[0].detected if told else None)
+        found["fired_at"] += spoken(gaps[None])
         found["gap"].append(float(gaps.mean()))
+    return found
+
+
+def spoken(gaps: Float[ndarray, "seed step"], every: int = 1) -> list[int | None]:
+    """Step at which `condition-ignored` speaks of the gaps of every `every`-th step; None where it is silent."""
+    found = []
+    for own in gaps:
+        rows = [Row(step=t, site=RUN, values={"condition_gap": float(own[t])}) for t in range(0, len(own), every)]
+        told = detect(rows, rules=(ConditionIgnored(),))
+        found.append(told[0].detected if told else None)
     return found
 
 
 @jax.jit
 def _gaps(params: Params, batches: Float[Array, "row set image channel height width"]) -> Float[Array, " row"]:
     """Share of the loss that each set's own context saves against its neighbour's, same noise and levels."""
-    model = experiment.whole(Knobs())
 
     def gap(given: tuple[Array, Array]) -> Array:
         number, batch = given
-        system = training.bind(model, params)
+        system = training.bind(MODEL, params)
         context = training.contexts(system, batch)
-        draws = training.draw(model, jax.random.key(number), batch.shape, 0.0)
+        draws = training.draw(MODEL, jax.random.key(number), batch.shape, 0.0)
         own, other = (
-            training.epsilon_loss(model, system, batch, one, draws).mean() for one in (context, jnp.roll(context, 1, 0))
+            training.epsilon_loss(MODEL, system, batch, one, draws).mean() for one in (context, jnp.roll(context, 1, 0))
         )
         return (other - own) / own
 
@@ -224,21 +235,19 @@ def _gaps(params: Params, batches: Float[Array, "row set image channel height wi
 
 
 def _untrained(name: str, seeds: Sequence[int]) -> Params:
-    model = experiment.whole(Knobs())
-    several = [experiment.initial(arms.ALL[name], model, seed) for seed in seeds]
+    several = [experiment.initial(arms.ALL[name], MODEL, seed) for seed in seeds]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *several)
 
 
 @jax.jit
 def _gradient(params: Params, held_out: Float[Array, "set image channel height width"], level: Array) -> Any:
     """Loss and gradient at one noise level, with the same noise for all."""
-    model = experiment.whole(Knobs())
 
     def loss_of(params: Params) -> Array:
-        system = training.bind(model, params)
+        system = training.bind(MODEL, params)
         noise = jax.random.normal(jax.random.key(1), held_out.shape)
         draws = Draws(jnp.full(len(held_out), level), noise, jnp.zeros(len(held_out), bool))
-        return training.epsilon_loss(model, system, held_out, training.contexts(system, held_out), draws).mean()
+        return training.epsilon_loss(MODEL, system, held_out, training.contexts(system, held_out), draws).mean()
 
     return jax.value_and_grad(loss_of)(params)
 

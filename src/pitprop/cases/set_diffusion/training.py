@@ -130,24 +130,37 @@ def epsilon_loss(knobs: Knobs, system: System, sets: Array, context: Array, draw
     return jnp.square(predicted - noise).mean((1, 2, 3)).reshape(b, n)
 
 
-def own_gradients(
-    knobs: Knobs, params: Params, sets: Array, key: Key[Array, ""], dropout: float | Array
-) -> tuple[Float[Array, ""], Array, Params]:
-    """Of one replica by itself: the loss, the contexts and the gradients."""
+class Own(NamedTuple):
+    """Of one replica by itself."""
+
+    loss: Float[Array, ""]
+    shuffled_loss: Float[Array, ""]
+    """Each set's with the context of the next set of the batch; same noise and levels."""
+    context: Float[Array, "set image *token hidden"]
+    gradients: Params
+
+
+def own_gradients(knobs: Knobs, params: Params, sets: Array, key: Key[Array, ""], dropout: float | Array) -> Own:
+    """Losses, contexts and gradients of one replica."""
+    draws = draw(knobs, key, sets.shape, dropout)
 
     def loss_of(params: Params) -> tuple[Array, Array]:
         system = bind(knobs, params)
         context = contexts(system, sets)
-        return epsilon_loss(knobs, system, sets, context, draw(knobs, key, sets.shape, dropout)).mean(), context
+        return epsilon_loss(knobs, system, sets, context, draws).mean(), context
 
     (loss, context), found = jax.value_and_grad(loss_of, has_aux=True)(params)
-    return loss, context, found
+    # Behind a barrier, or XLA may fuse it with the training and round that otherwise.
+    params, others = jax.lax.optimization_barrier((params, jnp.roll(context, 1, 0)))
+    shuffled = epsilon_loss(knobs, bind(knobs, params), sets, others, draws).mean()
+    return Own(loss, shuffled, context, found)
 
 
-def what_is_logged(loss: Array, context: Array, found: Params) -> dict[str, Array]:
-    """What the original logs of a replica, and two numbers that say more of the context."""
+def what_is_logged(loss: Array, shuffled_loss: Array, context: Array, found: Params) -> dict[str, Array]:
+    """What the original logs of a replica, and what says more of the context."""
     return {
         "loss": loss,
+        "shuffled_loss": shuffled_loss,
         "encoder_gradient_norm": optax.tree.norm(found["encoder"]),
         "dit_gradient_norm": optax.tree.norm(found["dit"]),
         "context": context.mean(),  # the original's `context`: the signed mean of all entries
@@ -157,14 +170,21 @@ def what_is_logged(loss: Array, context: Array, found: Params) -> dict[str, Arra
     }
 
 
+def of_all(logged: dict[str, Array], params: Params) -> dict[str, Array]:
+    """What was logged of each replica, as one row: means, and what the replicas are to each other."""
+    row = jax.tree.map(lambda values: values.mean(0), logged)
+    gap = (row.pop("shuffled_loss") - row["loss"]) / row["loss"]
+    return {**row, "condition_gap": gap, "replica_spread": spread(params)}
+
+
 def gradients(
     knobs: Knobs, params: Params, sets: Array, key: Key[Array, ""], axes: tuple[str, ...]
 ) -> tuple[dict[str, Array], Params]:
     """Of one replica: what is logged, and the gradients; averaged over the replicas where `synchronised`."""
-    loss, context, found = own_gradients(knobs, params, sets, key, knobs.context_dropout)
+    loss, shuffled_loss, context, found = own_gradients(knobs, params, sets, key, knobs.context_dropout)
     if knobs.synchronised:
         loss, found = jax.lax.pmean((loss, found), axes)
-    return what_is_logged(loss, context, found), found
+    return what_is_logged(loss, shuffled_loss, context, found), found
 
 
 class Replicated(NamedTuple):
@@ -245,8 +265,8 @@ def step(knobs: Knobs, devices: int | None = None) -> Step:
         logged, found = mapped(state["params"], sets, key)
         params, opt_state = _updated(tx, found, state)
         ema = _averaged(state["ema"], params, knobs.ema)
-        logged = {**jax.tree.map(jnp.mean, logged), "replica_spread": spread(params)}
-        return {**state, "params": params, "opt_state": opt_state, "ema": ema, "count": state["count"] + 1}, logged
+        after = {**state, "params": params, "opt_state": opt_state, "ema": ema, "count": state["count"] + 1}
+        return after, of_all(logged, params)
 
     return one_step
 
