@@ -5,7 +5,7 @@ Pure. The cut is fixed here, from the end points alone, before any subset runs.
 
 import math
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 
 from pitprop.records import Comparison
 
@@ -21,7 +21,7 @@ class Cut:
     """From where on a run counts as collapsed."""
 
     value: float
-    """Half of the way from the median of good to the worst quarter of bad; NaN where only a metric that is not finite
+    """Half of the way from the median of good to the worst quartile of bad; NaN where only a metric that is not finite
     counts, because that is how bad collapses."""
     higher_is_better: bool
     """Direction in which the metric improves."""
@@ -41,6 +41,7 @@ def cut_between(ends: Comparison) -> Cut | None:
         diverges = lost and 4 * len(lost) >= len(ends.treated) and all(map(math.isfinite, ends.control))
         return Cut(value=math.nan, higher_is_better=higher) if diverges else None
     worst = sorted(filter(math.isfinite, ends.treated), reverse=not higher)
-    # The worst quarter, not the mean: a bad end that collapses at 6 of 10 seeds has two humps.
-    low = fmean(worst[: math.ceil(len(worst) / 4)])
+    # Not the median: a bad end that collapses at 4 of 10 seeds has two humps. Not the mean of the worst quarter either: one
+    # run far out would move the cut past the others.
+    low = worst[math.ceil(len(worst) / 4) - 1]
     return Cut(value=(median(filter(math.isfinite, ends.control)) + low) / 2, higher_is_better=higher)
