@@ -157,7 +157,11 @@ class Solving:
             out.logits, batch.targets, stablemax=knobs.loss_mode == "stablemax", over_canvas=knobs.original
         )
         loss = task + clue_penalty(out.clues, knobs.min_clues)
-        told = {"task_loss": task.detach(), "logits": self.softmax_logits(out.logits.detach()), "labels": batch.targets}
+        told: dict[str, Any] = {
+            "task_loss": task.detach(),
+            "logits": self.softmax_logits(out.logits.detach()),
+            "labels": batch.targets,
+        }
         if out.deltas is not None:
             told["adapter_ratio"] = gain(out.deltas)
         return loss, out.tokens, told
