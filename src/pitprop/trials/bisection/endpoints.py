@@ -41,7 +41,7 @@ def cut_between(ends: Comparison) -> Cut | None:
         diverges = lost and 4 * len(lost) >= len(ends.treated) and all(map(math.isfinite, ends.control))
         return Cut(value=math.nan, higher_is_better=higher) if diverges else None
     worst = sorted(filter(math.isfinite, ends.treated), reverse=not higher)
-    # Not the median: a bad end that collapses at 4 of 10 seeds has two humps. Not the mean of the worst quarter either: one
-    # run far out would move the cut past the others.
+    # Not the median: a bad end that collapses at 4 of 10 seeds has two humps. Not the mean of the worst quarter either:
+    # one run far out would move the cut past the others.
     low = worst[math.ceil(len(worst) / 4) - 1]
     return Cut(value=(median(filter(math.isfinite, ends.control)) + low) / 2, higher_is_better=higher)
