@@ -40,6 +40,15 @@ def test_the_readme_is_the_stored_numbers_and_check_notices_when_it_is_not(of, t
     assert main(moved, ["--write"]) == 0 and page.read_text() == right
 
 
+def test_what_is_measured_on_the_users_data_is_stored_beside_the_claims(tmp_path, capsys):
+    of = replace(claims_of("grid_solver"), folder=tmp_path, measure_on=lambda folder, progress: {"of": str(folder)})
+    assert main(of, ["--run", "--data", "mine"]) == 0
+    assert json.loads(of.stored_on_data.read_text()) == {"of": "mine"} and not of.stored.exists()
+    with pytest.raises(SystemExit):
+        main(replace(of, measure_on=None), ["--run", "--data", "mine"])
+    assert "unrecognized arguments: --data" in capsys.readouterr().err
+
+
 def test_every_claim_has_a_verdict_and_numbers(of):
     results = load_results(of)
     assert len({claim.name for claim in of.claims}) == len(of.claims)

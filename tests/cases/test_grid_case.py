@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +12,17 @@ import pytest
 import torch
 
 from pitprop._errors import PitpropError
-from pitprop.cases._claims import load_results
-from pitprop.cases.grid_solver import early, paper
+from pitprop.cases._claims import load_results, plain
+from pitprop.cases.grid_solver import early, paper, training_runs
 from pitprop.cases.grid_solver.arms import FIRST, NEXT, arms
 from pitprop.cases.grid_solver.claims import GRID
 from pitprop.cases.grid_solver.judges import ACCUSED, c1, told
-from pitprop.cases.grid_solver.measurements import FEWER, RULES, SEEDS, alarms, wanted
+from pitprop.cases.grid_solver.measurements import COLLECTIONS, FEWER, RULES, SEEDS, alarms, run_on_arc, wanted
 from pitprop.cases.grid_solver.options import Options
+from pitprop.cases.grid_solver.prose import on_arc
 from pitprop.cases.grid_solver.recipe import Knobs, Solving
 from pitprop.cases.grid_solver.run import run
+from pitprop.cases.grid_solver.tasks import read_task
 from pitprop.cases.grid_solver.training_runs import JUDGING, STAGINGS, run_staging
 from pitprop.cli import main
 
@@ -99,6 +103,24 @@ def test_what_matters_most_runs_first_and_everything_runs_once():
     assert set(FIRST) | set(NEXT) < set(arms())
     folder = Path(early.__file__).parent
     assert all((folder / name).is_file() for name in JUDGING)
+
+
+def test_arms_are_compared_on_real_tasks_too(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PITPROP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(training_runs, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1))
+    for part, _ in COLLECTIONS.values():
+        (tmp_path / "data" / part).mkdir(parents=True)
+        for path in folder.glob("*.json"):
+            shutil.copy(path, tmp_path / "data" / part)
+    measured = run_on_arc(tmp_path / "data", names=("OLD", "+ HyperLoRA"), seeds=2, steps=1)
+    assert set(measured["collections"]) == set(COLLECTIONS)
+    for (_, size), found in zip(COLLECTIONS.values(), measured["collections"].values(), strict=True):
+        fits = [path for path in folder.glob("*.json") if read_task(path).largest_side <= size]
+        assert sum(found["num_tasks"]) == len(fits) and found["num_tasks"][1] == -(-len(fits) // 8)
+        assert found["effects"]["+ HyperLoRA"]["seeds"] == (0, 1)
+    assert len(list((tmp_path / "cache").rglob("*.json"))) == 8  # none for another's
+    told = on_arc(plain(measured))
+    assert "**Mini-ARC**" in told and "| + HyperLoRA | 2 |" in told
 
 
 def test_rules_judge_the_rows_that_were_kept():

@@ -10,6 +10,7 @@ import torch
 
 from pitprop._errors import PitpropError
 from pitprop.cases.grid_solver.arms import FIRST, arms, configuration
+from pitprop.cases.grid_solver.losses import task_loss
 from pitprop.cases.grid_solver.recipe import Knobs, Solving, known, recipe
 from pitprop.checks import Subject
 from pitprop.checks.branch_dilution import BranchDilution
@@ -45,6 +46,12 @@ def test_batches_are_a_function_of_seed_and_cursor():
         torch.equal(a, b) for one, two in zip(straight, jumped, strict=True) for a, b in zip(one, two, strict=True)
     )
     assert not torch.equal(straight[0].inputs, next(tiny(1).batches(3))[0].inputs)
+
+
+@pytest.mark.parametrize("loss_mode", ["stablemax", "softmax"])
+def test_logits_are_told_as_those_of_a_softmax(loss_mode):
+    (told,) = run(tiny(loss_mode=loss_mode), 1)
+    assert float(task_loss(told["logits"], told["labels"], stablemax=False)) == pytest.approx(float(told["task_loss"]))
 
 
 def test_micro_batches_add_up_to_the_mean():

@@ -67,11 +67,20 @@ class ClaimsOf:
     """Of the table: what was run, on how many seeds, what the intervals are."""
     prose: Callable[[Results], str] | None = None
     """Text whose every number comes from the results."""
+    measure_on: Callable[[Path, OnProgress | None], Results] | None = None
+    """`measure_on(folder with the user's data, progress)` -> numbers of their own; None: the case takes no data."""
+    prose_on: Callable[[Results], str] | None = None
+    """Text whose every number comes from those."""
 
     @property
     def stored(self) -> Path:
         """The committed numbers."""
         return self.folder / "results" / "claims.json"
+
+    @property
+    def stored_on_data(self) -> Path:
+        """Those that `measure_on` gave."""
+        return self.folder / "results" / "on_data.json"
 
 
 def table(claims: Sequence[Claim], results: Results, header: str) -> str:
@@ -95,6 +104,8 @@ def generated(readme: str, of: ClaimsOf, results: Results) -> str:
     parts: dict[str, Callable[[], str]] = {"claims": lambda: table(of.claims, results, of.header(results))}
     if (prose := of.prose) is not None:
         parts["prose"] = lambda: prose(results)
+    if (prose_on := of.prose_on) is not None and of.stored_on_data.exists():
+        parts["data"] = lambda: prose_on(json.loads(of.stored_on_data.read_text()))
     for name, write in parts.items():
         begin, end = f"<!-- {name}: generated, see claims.py -->", f"<!-- end of {name} -->"
         if begin in readme and end in readme:
@@ -161,7 +172,13 @@ def main(of: ClaimsOf, arguments: Sequence[str] | None = None) -> int:
     what.add_argument("--write", action="store_true", help="write the generated parts of README.md")
     what.add_argument("--check", action="store_true", help="exit 1 when README.md differs from the stored numbers")
     parser.add_argument("--seeds", type=int, default=None, help="number of seeds; by default the case's own")
+    if (measure_on := of.measure_on) is not None:
+        parser.add_argument("--data", type=Path, help="with --run: measure on the data in this folder instead")
     options = parser.parse_args(arguments)
+    if options.run and measure_on is not None and options.data is not None:
+        store(measure_on(options.data, _told), of.stored_on_data)
+        print(f"stored in {of.stored_on_data}; now --write")
+        return 0
     if options.run:
         with tempfile.TemporaryDirectory() as folder:
             store(of.measure(Path(folder), options.seeds, _told), of.stored)

@@ -44,3 +44,5 @@ FIRST = ("OLD", *MODULES, "+ all three")
 """What runs on all seeds; the others on the first three."""
 NEXT = ("bias -0.5", "bias prior", "half batch", "half batch, all three", "option C", "softmax")
 """What a claim is judged on, after those; the rest adds to the picture."""
+ON_ARC = ("OLD", "+ HyperLoRA")
+"""What runs on real tasks too."""

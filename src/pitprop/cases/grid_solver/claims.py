@@ -1,8 +1,9 @@
 """The nineteen claims of seed 2, each with what settles it and its verdict.
 
-python -m pitprop.cases.grid_solver.claims --run      measure what wasn't measured before, two runs at a time, and store
-python -m pitprop.cases.grid_solver.claims --write    write prose and table into README.md from the stored numbers
-python -m pitprop.cases.grid_solver.claims --check    fail when README.md says anything else
+python -m pitprop.cases.grid_solver.claims --run               measure what wasn't before, two runs at a time, and store
+python -m pitprop.cases.grid_solver.claims --run --data DIR    the same on real tasks, DIR/arc-agi-1 and DIR/mini-arc
+python -m pitprop.cases.grid_solver.claims --write             write the README's parts from the stored numbers
+python -m pitprop.cases.grid_solver.claims --check             fail when README.md says anything else
 """
 
 import sys
@@ -12,8 +13,8 @@ from pathlib import Path
 from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Results, main
 from pitprop.cases.grid_solver import judges
 from pitprop.cases.grid_solver.arms import FIRST, arms
-from pitprop.cases.grid_solver.measurements import FEWER, SEEDS, run_claims
-from pitprop.cases.grid_solver.prose import prose
+from pitprop.cases.grid_solver.measurements import FEWER, SEEDS, run_claims, run_on_arc
+from pitprop.cases.grid_solver.prose import on_arc, prose
 
 
 def _claim(name: str, statement: str, settled_by: str, before: str, judge: Callable[[Results], Judgement]) -> Claim:
@@ -124,6 +125,8 @@ GRID = ClaimsOf(
     measure=lambda folder, seeds, progress: run_claims(seeds or SEEDS, progress=progress),
     header=header,
     prose=prose,
+    measure_on=run_on_arc,
+    prose_on=on_arc,
 )
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from typing import Any
 
 from pitprop.cases._claims import provenance
 from pitprop.cases.grid_solver import early
-from pitprop.cases.grid_solver.arms import FIRST, NEXT, arms
-from pitprop.cases.grid_solver.recipe import known, recipe
+from pitprop.cases.grid_solver.arms import FIRST, NEXT, ON_ARC, arms
+from pitprop.cases.grid_solver.recipe import known, recipe, tasks
 from pitprop.cases.grid_solver.statics import statics
 from pitprop.cases.grid_solver.training_runs import STAGING, run_all, run_kept
 from pitprop.records import RUN, Row
@@ -30,6 +30,10 @@ SEEDS, FEWER = 5, 3
 RULES = (ClassCollapse(), AdapterRunaway())
 BISECTION = Path(__file__).parent / "results" / "bisection.json"
 """From OLD to NEW: what `pitprop bisect` wrote, without its runs; see the README."""
+STEPS_ON_ARC = 480
+"""Twice the others: at 240 OLD still says background everywhere on Mini-ARC (seed 100)."""
+COLLECTIONS = {"ARC-AGI-1": ("arc-agi-1/data/training", 10), "Mini-ARC": ("mini-arc", 5)}
+"""Real tasks: where they lie in the folder that `--data` names, and the side of the canvas, which all grids fit."""
 METRICS = ("fg_accuracy", "bg_accuracy", "bg_excess", "held_out_loss", "exact", "marginal_entropy")
 
 
@@ -66,20 +70,64 @@ def condense(
     runs: Mapping[str, Mapping[str, Any]], command: Sequence[str], *, seeds: int, steps: int
 ) -> dict[str, Any]:
     """Curves of each arm, effects against OLD on the seeds that both have, staged branches, and statics."""
-    trained = {name: dict(sorted(runs[name].items())) for name in arms() if name in runs}
-    treated = [name for name in trained if name != "OLD" and "OLD" in trained]
     return {
         "provenance": provenance(command, seeds=seeds, steps=steps, metric=recipe.metric, margin=recipe.margin),
         "references": known(),
+        **_trained(runs, steps),
+        "staging": {seed: _branches(found) for seed, found in sorted(runs.get(STAGING, {}).items())},
+        "statics": statics(range(FEWER)),
+        "bisection": json.loads(BISECTION.read_text()) if BISECTION.exists() else None,
+    }
+
+
+def run_on_arc(
+    folder: Path,
+    progress: OnProgress | None = None,
+    *,
+    names: Sequence[str] = ON_ARC,
+    seeds: int = SEEDS,
+    steps: int = STEPS_ON_ARC,
+) -> dict[str, Any]:
+    """The arms `names` on real tasks, a file in eight held out; what was run before is read.
+
+    Args:
+        folder: Holds the repositories ARC-AGI and Mini-ARC, as in `COLLECTIONS`.
+        progress: Told of each run.
+        names: Arms; OLD is what the others are compared with.
+        seeds: Number of seeds, 0 to `seeds - 1`.
+        steps: Steps of each run.
+
+    Returns:
+        For each collection, its number of tasks, what is known without training, and the arms and effects as `condense`
+        gives them.
+    """
+    found = {}
+    for collection, (part, size) in COLLECTIONS.items():
+        data = str((folder / part).absolute())
+        every = [(name, seed) for seed in range(seeds) for name in names]
+        runs = run_all(every, steps, progress, {"data": data, "size": size})
+        found[collection] = {
+            "size": size,
+            "num_tasks": [len(some) for some in tasks(data, size)],
+            "references": known(data, size),
+            **_trained(runs, steps),
+        }
+    command = ("python", "-m", "pitprop.cases.grid_solver.claims", "--run", "--data", "DIR")
+    settings = provenance(command, seeds=seeds, steps=steps, metric=recipe.metric, margin=recipe.margin)
+    return {"provenance": settings, "collections": found}
+
+
+def _trained(runs: Mapping[str, Mapping[str, Any]], steps: int) -> dict[str, Any]:
+    """Curves of each arm, and effects against OLD on the seeds that both have."""
+    trained = {name: dict(sorted(runs[name].items())) for name in arms() if name in runs}
+    treated = [name for name in trained if name != "OLD" and "OLD" in trained]
+    return {
         "arms": {name: _arm(by_seed) for name, by_seed in trained.items()},
         "effects": {name: _effect(trained, name, steps, recipe) for name in treated},
         # The held-out loss is stablemax's, which says little of a network that was trained with another.
         "effects_on_loss": {
             name: _effect(trained, name, steps, early.recipe) for name in treated if "loss_mode" not in arms()[name]
         },
-        "staging": {seed: _branches(found) for seed, found in sorted(runs.get(STAGING, {}).items())},
-        "statics": statics(range(FEWER)),
-        "bisection": json.loads(BISECTION.read_text()) if BISECTION.exists() else None,
     }
 
 

@@ -1,8 +1,11 @@
 """What the README says of the numbers in words: accuracies of every arm, and what the seed got right and wrong."""
 
+import numpy as np
+
 from pitprop.cases._claims import Results
 from pitprop.cases.grid_solver.arms import MODULES
-from pitprop.cases.grid_solver.judges import background_at, effect, end, show, stayed, told
+from pitprop.cases.grid_solver.judges import background_at, effect, show, stayed, told
+from pitprop.trials.bisection.sequential import share_interval
 
 BY = {"effects": "foreground accuracy", "effects_on_loss": "held-out loss"}
 RULES = ("class-collapse", "adapter-runaway")
@@ -10,24 +13,7 @@ RULES = ("class-collapse", "adapter-runaway")
 
 def prose(results: Results) -> str:
     """The text; every number and every sentence that takes sides is a function of the results."""
-    lines = [
-        "",
-        "| arm | seeds | foreground | background | background everywhere: sometime / at the end | "
-        "foreground against OLD | held-out loss against OLD |",
-    ]
-    lines += ["|---|---|---|---|---|---|---|"]
-    for name in results["arms"]:
-        kept, runs = stayed(results, name)
-        ever = int(background_at(results, name)[:, 1:].any(1).sum())
-        cells = (
-            name,
-            str(runs),
-            show(end(results, name)) if runs > 1 else f"{end(results, name)[0]:.3g}",
-            show(end(results, name, "bg_accuracy")) if runs > 1 else f"{end(results, name, 'bg_accuracy')[0]:.3g}",
-            f"{ever} / {kept} of {runs}",
-            *(effect(results, name, on) if name in results[on] and runs > 1 else "" for on in BY),
-        )
-        lines.append(f"| {' | '.join(cells)} |")
+    lines = ["", *accuracies(results)]
     for on, metric in BY.items():
         found = {name.removeprefix("+ "): results[on][name]["verdict"] for name in MODULES if name in results[on]}
         lines += [
@@ -48,15 +34,75 @@ def prose(results: Results) -> str:
     return "\n".join(lines)
 
 
-def detection(results: Results) -> list[str]:
-    """How often each rule spoke, in runs that ended at background everywhere and in the others."""
-    rules = {rule: [told(results, rule, collapsed=stuck) for stuck in (True, False)] for rule in RULES}
-    return [
-        "**What the rules say** of the runs of all arms whose steps were kept: "
-        + "; ".join(
-            f"`{rule}` speaks in {stuck[0]} of {stuck[1]} that end at background everywhere and in {other[0]} of "
-            f"{other[1]} that don't"
-            for rule, (stuck, other) in rules.items()
-        )
-        + "."
+def on_arc(measured: Results) -> str:
+    """What the arms answer on real tasks, and what the rules say, collection by collection."""
+    lines = []
+    for name, found in measured["collections"].items():
+        trained, held_out = found["num_tasks"]
+        copied = found["references"]["the input as it is"]
+        lines += [
+            "",
+            f"**{name}**, the {trained + held_out} tasks of at most {found['size']} x {found['size']}, {held_out} of "
+            f"them held out. The input as it is has {copied['fg_accuracy']:.2f} of the foreground and "
+            f"{copied['bg_accuracy']:.2f} of the background right.",
+            "",
+            *accuracies(found),
+            "",
+        ]
+        for rule in RULES:
+            spoke = {arm: [rule in alarms for alarms in of["alarms"]] for arm, of in found["arms"].items()}
+            said = ", ".join(f"{sum(alarms)} of {len(alarms)} of {arm}" for arm, alarms in spoke.items())
+            lines.append(f"`{rule}` speaks in {said}.")
+    return "\n".join([*lines, ""])
+
+
+def accuracies(results: Results) -> list[str]:
+    """A table of what the arms answer at the end."""
+    lines = [
+        "| arm | seeds | exact | foreground | background | background everywhere: sometime / at the end | "
+        "foreground against OLD | held-out loss against OLD |",
+        "|---|---|---|---|---|---|---|---|",
     ]
+    for name, arm in results["arms"].items():
+        kept, runs = stayed(results, name)
+        ever = int(background_at(results, name)[:, 1:].any(1).sum())
+        cells = (
+            name,
+            str(runs),
+            *(show(arm["raw"][metric]) for metric in ("exact", "fg_accuracy", "bg_accuracy")),
+            f"{ever} / {kept} of {runs}",
+            *(effect(results, name, on) if name in results[on] and runs > 1 else "" for on in BY),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def detection(results: Results) -> list[str]:
+    """How often each rule spoke, in runs that ended at background everywhere and in the others, and their marginals."""
+    lines = [
+        "**What the rules say**, by whether a run of any arm ended at background everywhere (the runs whose steps were "
+        "kept; shares with 95 % intervals):",
+        "",
+    ]
+    for rule in RULES:
+        stuck, other = (_share(*told(results, rule, collapsed=collapsed)) for collapsed in (True, False))
+        lines.append(f"* `{rule}` speaks in {stuck} that did and in {other} that didn't.")
+    first = results["arms"]["OLD"]["steps"][1]
+    for collapsed in (True, False):
+        of = [
+            (arm["marginal_entropy"][i][1], arm["marginal_entropy"][i][-1])
+            for name, arm in results["arms"].items()
+            for i in np.flatnonzero(background_at(results, name)[:, -1] == collapsed)
+        ]
+        if of:
+            early, late = zip(*of, strict=True)
+            lines.append(
+                f"* Entropy of the answers' colours over that of the wanted ones, in the {len(of)} that "
+                f"{'did' if collapsed else 'did not'}: {show(early)} at step {first}, {show(late)} at the end."
+            )
+    return lines
+
+
+def _share(num: int, runs: int) -> str:
+    low, high = share_interval(num, runs)
+    return f"{num} of {runs} ({low:.0%} to {high:.0%})" if runs else "none"

@@ -28,6 +28,7 @@ from pitprop.cases.grid_solver.losses import equivariance_loss, leave_one_out_lo
 from pitprop.cases.grid_solver.model import Architecture, GridSolver, original
 from pitprop.cases.grid_solver.tasks import NUM_COLOURS, Task, read_folder
 from pitprop.remedies.torch.ema import EMA
+from pitprop.remedies.torch.stablemax_cross_entropy import log_stablemax
 from pitprop.trials.recipe import Recipe
 
 STEPS_PER_EPOCH = 30
@@ -157,15 +158,23 @@ class Solving:
         )
         penalty = clue_penalty(out.clues, knobs.min_clues)
         loss = task + penalty
-        told = {
+        told: dict[str, Any] = {
             "task_loss": task.detach(),
             "clue_loss": penalty.detach(),
-            "logits": out.logits.detach(),
+            "logits": self.softmax_logits(out.logits.detach()),
             "labels": batch.targets,
         }
         if out.deltas is not None:
             told["adapter_ratio"] = gain(out.deltas)
         return loss, out.tokens, told
+
+    def softmax_logits(
+        self, logits: Float[Tensor, "task colour row column"]
+    ) -> Float[Tensor, "task colour row column"]:
+        """Logits of the same probabilities under a softmax, which is what reads them expects."""
+        if self.knobs.loss_mode == "softmax":
+            return logits
+        return log_stablemax(logits.movedim(1, -1)).movedim(-1, 1).to(logits.dtype)
 
     def meta_losses(self, batch: Batch, tokens: Tensor) -> dict[str, Tensor]:
         """Leave-one-out and equivariance as they count; none before their epoch."""
@@ -216,10 +225,10 @@ def held_out(data: str, size: int) -> Batch:
     return collate([(task, task.test[0]) for task in tasks(data, size)[1]], size, MAX_PAIRS)
 
 
-def known() -> dict[str, dict[str, float]]:
+def known(data: str = Knobs.data, size: int = Knobs.size) -> dict[str, dict[str, float]]:
     """Background everywhere, and the input as it is: what needs no training."""
-    batch = held_out("", Knobs.size)
-    background = torch.zeros(len(batch.inputs), NUM_COLOURS, Knobs.size, Knobs.size)
+    batch = held_out(data, size)
+    background = torch.zeros(len(batch.inputs), NUM_COLOURS, size, size)
     background[:, 0] = 1
     copied = nn.functional.one_hot(batch.inputs.clamp(max=NUM_COLOURS - 1), NUM_COLOURS).movedim(-1, 1).float()
     kept = ("fg_accuracy", "bg_accuracy", "exact", "bg_excess")

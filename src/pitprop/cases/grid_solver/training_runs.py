@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import islice
 from multiprocessing import get_context
@@ -20,7 +20,6 @@ from pitprop.cases.grid_solver.evaluation import accuracies
 from pitprop.cases.grid_solver.losses import task_loss
 from pitprop.cases.grid_solver.recipe import Knobs, Solving, held_out
 from pitprop.indicators import class_entropy_ratio, class_loss_ratio
-from pitprop.remedies.torch.stablemax_cross_entropy import log_stablemax
 from pitprop.trials.progress import Meter, OnProgress
 
 EVERY = 20
@@ -35,6 +34,8 @@ STAGINGS: dict[str, dict[str, Any]] = {
     "zero": {"hyperlora_zero_b": True, "attention_zero_out": True},
 }
 STAGING = "staging"
+GENERATED: Mapping[str, Any] = {}
+"""Knobs that choose no other data than the generated tasks."""
 JUDGING = (
     "arms.py",
     "training_runs.py",
@@ -70,8 +71,6 @@ def run_arm(knobs: dict[str, Any], seed: int, steps: int) -> dict[str, Any]:
             break
         told = training.step(next(batches))
         cells = told["logits"].movedim(1, -1).flatten(0, 2)
-        if training.knobs.loss_mode == "stablemax":
-            cells = log_stablemax(cells)  # the rules' indicators expect a softmax
         rows["loss"].append(float(told["loss"]))
         rows["class_loss_ratio"].append(float(class_loss_ratio(cells, told["labels"].flatten())))
         rows["class_entropy_ratio"].append(float(class_entropy_ratio(cells, told["labels"].flatten())))
@@ -125,40 +124,46 @@ def _trained(training: Solving, batch: list[Batch]) -> dict[str, float]:
     return {"loss": loss, "num_trained": sum(any(p.grad is not None for p in some) for some in own)}
 
 
-def job(name: str, seed: int, steps: int) -> dict[str, Any]:
+def job(name: str, seed: int, steps: int, on: Mapping[str, Any]) -> dict[str, Any]:
     """What one worker does."""
     torch.set_num_threads(1)
-    return plain(run_staging(seed) if name == STAGING else run_arm(dict(arms()[name]), seed, steps))
+    return plain(run_staging(seed) if name == STAGING else run_arm({**arms()[name], **on}, seed, steps))
 
 
 def run_kept(
-    wanted: Sequence[tuple[str, int]], steps: int, progress: OnProgress | None = None
+    wanted: Sequence[tuple[str, int]],
+    steps: int,
+    progress: OnProgress | None = None,
+    on: Mapping[str, Any] = GENERATED,
 ) -> dict[str, dict[str, Any]]:
     """What was run before of the arms and seeds asked for, as arm -> seed -> result."""
     results: dict[str, dict[str, Any]] = {}
     for name, seed in wanted:
-        path = _path(name, seed, steps)
+        path = _path(name, seed, steps, on)
         if path.exists():
             results.setdefault(name, {})[str(seed)] = json.loads(path.read_text())
     return results
 
 
 def run_all(
-    wanted: Sequence[tuple[str, int]], steps: int, progress: OnProgress | None = None
+    wanted: Sequence[tuple[str, int]],
+    steps: int,
+    progress: OnProgress | None = None,
+    on: Mapping[str, Any] = GENERATED,
 ) -> dict[str, dict[str, Any]]:
-    """Every arm and seed asked for, as arm -> seed -> result; what was run before is read."""
+    """Every arm and seed asked for, as arm -> seed -> result; what was run before is read. `on` holds knobs of all."""
     meter = Meter(progress, len(wanted))
     meter.workers = WORKERS
-    results = run_kept(wanted, steps)
+    results = run_kept(wanted, steps, on=on)
     missing = [(name, seed) for name, seed in wanted if str(seed) not in results.get(name, {})]
     for _ in range(len(wanted) - len(missing)):
         meter.tick(known=True)
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
-        doing = {pool.submit(job, name, seed, steps): (name, seed) for name, seed in missing}
+        doing = {pool.submit(job, name, seed, steps, on): (name, seed) for name, seed in missing}
         for future in as_completed(doing):
             name, seed = doing[future]
             meter.enter(f"{name}, seed {seed}")
-            path, result = _path(name, seed, steps), future.result()
+            path, result = _path(name, seed, steps, on), future.result()
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(result, allow_nan=False))
             results.setdefault(name, {})[str(seed)] = result
@@ -166,8 +171,8 @@ def run_all(
     return results
 
 
-def _path(name: str, seed: int, steps: int) -> Path:
-    settings = [sorted(STAGINGS.items()), SWITCH, AFTER] if name == STAGING else [arms()[name], steps, EVERY]
+def _path(name: str, seed: int, steps: int, on: Mapping[str, Any]) -> Path:
+    settings = [sorted(STAGINGS.items()), SWITCH, AFTER] if name == STAGING else [{**arms()[name], **on}, steps, EVERY]
     digest = hashlib.sha256(json.dumps([name, seed, settings], sort_keys=True).encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.name not in JUDGING:
