@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from pitprop._errors import PitpropError
-from pitprop.cases.timestep_attack import classifiers, experiment
+from pitprop.cases.timestep_attack import classifiers, experiment, long_run
 from pitprop.cases.timestep_attack.measurements import (
     SEED_SHARES,
     gradients_at_a_small_weight,
@@ -145,3 +146,33 @@ def test_the_three_gradients_at_a_small_weight():
 def test_a_fresh_network_is_near_its_schedule_and_not_on_it():
     found = initial_mismatch(20)
     assert 0 < found["low"] < found["median"] < found["high"] < 0.05 and math.isfinite(found["share_below"])
+
+
+def test_the_long_run_is_condensed_to_what_the_claims_read(tmp_path, monkeypatch):
+    def stream(mode, ends, alarm, success):
+        weights = np.linspace(INITIAL, ends, 13).tolist()
+        told = {"severity": "warning" if alarm else None, "alarm": alarm, "moved": None, "vertex_said": None}
+        told |= {"vertex": 0, "share": ends[0], "message": ""}
+        metrics = {"success": success, "transfer": [None, *[0.5] * 11], "l2": np.linspace(1, 2, 12).tolist()}
+        return {"stream": {"mode": mode}, "weights": weights, "losses": [1.0] * 5, "detection": told, **metrics}
+
+    vertex = [1.0, 0.0, 0.0, 0.0, 0.0]
+    streams = {
+        "fixed": stream("fixed", INITIAL, None, [0, 1] * 6),
+        "learnable": stream("learnable", vertex, 60, [0, 1] * 6),
+        "learnable [1]": stream("learnable", vertex, 70, [1, 1] * 6),
+    }
+    (tmp_path / RESULTS).write_text(json.dumps({"settings": {"images": 12, "seeds": 2}, "streams": streams}))
+    monkeypatch.setattr(long_run, "ATTACK", replace(long_run.ATTACK, folder=tmp_path))
+    stored = tmp_path / "results" / "claims.json"
+    stored.parent.mkdir()
+    stored.write_text("{}")
+    assert long_run.main([str(tmp_path)]) == 0
+    found = json.loads(stored.read_text())["long_run"]
+    assert found["marks"] == [0, 10] and np.shape(found["weights"]) == (2, 2, 5)
+    assert found["lead"]["num_alarms"] == 2 and found["lead"]["alarm"]["mean"] == 65
+    success, transfer, _ = found["late"]
+    assert (success["effect"], success["pairs"]) == (0.25, 6)  # of the last half, mean of two networks
+    assert transfer["effect"] == 0
+    with pytest.raises(PitpropError, match="can't be read"):
+        long_run.main([str(tmp_path / "elsewhere")])

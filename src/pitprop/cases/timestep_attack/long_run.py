@@ -54,11 +54,13 @@ def condense(results: Results) -> dict[str, Any]:
 
 def _detections(learned: list[dict[str, Any]]) -> list[Detection]:
     """NaN is null in JSON."""
-    optional = ("severity", "message")
-    return [
-        Detection(**{k: math.nan if v is None and k not in optional else v for k, v in stream["detection"].items()})
-        for stream in learned
-    ]
+    numbers = ("alarm", "moved", "vertex_said")
+    found = []
+    for stream in learned:
+        fields: dict[str, Any] = stream["detection"]
+        undefined: dict[str, Any] = {name: math.nan for name in numbers if fields[name] is None}
+        found.append(Detection(**{**fields, **undefined}))
+    return found
 
 
 def _late(base: dict[str, Any], learned: list[dict[str, Any]], metric: str) -> dict[str, Any]:
