@@ -30,7 +30,7 @@ TEXT = """
   {seeds} originals and at {false_alarms} of {seeds} synchronised ones. It sees signs, not sizes: an original's gap is
   {gap:.1g} of the loss, and where it is positive in most batches, the rule is silent. Live, on the training batches of
   every step it speaks at {live_1}; of every second, at {live_2};
-  of every fourth, at {live_4}. What is asked of an original is one replica's batch of two sets, of the others all eight.
+  of every fourth, at {live_4}. An original is asked on one replica's batch of two sets, the others on all eight.
   `pitprop check` finds the missing average in the program, before the first step.
 * **The context's size says nothing.** Its norm shrinks to {norm_original} of what it was where it isn't used and to
   {norm_synchronised} where it is, its standard deviation to {std_original} and {std_synchronised}. Between sets the
