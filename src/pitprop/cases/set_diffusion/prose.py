@@ -9,6 +9,7 @@ from pitprop.cases._claims import Results
 from pitprop.cases.set_diffusion.arms import APART, LISTED, ORIGINAL, SYNCHRONISED
 from pitprop.cases.set_diffusion.judges import effect, last, said, show, used
 from pitprop.cases.set_diffusion.recipe import recipe
+from pitprop.cases.set_diffusion.statics import LIVE
 
 COLUMNS = (ORIGINAL, SYNCHRONISED, "real")
 
@@ -28,9 +29,8 @@ TEXT = """
 * **The rule `condition-ignored`**, asked on {batches} fresh batches of each trained model, speaks at {alarms} of
   {seeds} originals and at {false_alarms} of {seeds} synchronised ones. It sees signs, not sizes: an original's gap is
   {gap:.1g} of the loss, and where it is positive in most batches, the rule is silent. Live, on the training batches of
-  every fourth step, it speaks at {live_original}, and at {live_synchronised}.
-  Asked at every step, it speaks at {often_original}, and at {often_synchronised}. (What is
-  asked of an original is one replica's batch of two sets, of the others all eight.)
+  every step it speaks at {live_1}; of every second, at {live_2};
+  of every fourth, at {live_4}. An original is asked on one replica's batch of two sets, the others on all eight.
   `pitprop check` finds the missing average in the program, before the first step.
 * **The context's size says nothing.** Its norm shrinks to {norm_original} of what it was where it isn't used and to
   {norm_synchronised} where it is, its standard deviation to {std_original} and {std_synchronised}. Between sets the
@@ -87,10 +87,7 @@ def prose(results: Results) -> str:
         alarms=sum(at is not None for at in seen[ORIGINAL]["fired_at"]),
         false_alarms=sum(at is not None for at in seen[SYNCHRONISED]["fired_at"]),
         gap=fmean(seen[ORIGINAL]["gap"]),
-        live_original=_spoke(results, ORIGINAL, 4),
-        live_synchronised=_spoke(results, SYNCHRONISED, 4),
-        often_original=_spoke(results, ORIGINAL, 1),
-        often_synchronised=_spoke(results, SYNCHRONISED, 1),
+        **{f"live_{every}": _spoke(results, every) for every in LIVE},
         drawn="; ".join(_nearer(results, kind) for kind in results["generated"]["classes"]),
         images="\n".join(_images(results)),
         **{
@@ -110,11 +107,14 @@ def prose(results: Results) -> str:
     )
 
 
-def _spoke(results: Results, arm: str, every: int) -> str:
-    steps = results["statics"]["live"][arm][str(every)]
-    found = sorted(step for step in steps if step is not None)
-    when = f" (between steps {found[0]} and {found[-1]})" if found else ""
-    return f"{len(found)} of {len(steps)} {'originals' if arm == ORIGINAL else 'synchronised ones'}{when}"
+def _spoke(results: Results, every: int) -> str:
+    def at(arm: str, name: str) -> str:
+        steps = results["statics"]["live"][arm][str(every)]
+        found = sorted(step for step in steps if step is not None)
+        when = f" (first at step {found[0]}, last at {found[-1]})" if found else ""
+        return f"{len(found)} of {len(steps)} {name}{when}"
+
+    return f"{at(ORIGINAL, 'originals')} and {at(SYNCHRONISED, 'synchronised ones')}"
 
 
 def _nearer(results: Results, kind: str) -> str:

@@ -25,7 +25,7 @@ from pitprop.rules.condition_ignored import ConditionIgnored
 
 MODEL = experiment.whole(Knobs())
 """Of the arms of the usual sizes."""
-LIVE = (1, 4)
+LIVE = (1, 2, 4)
 """Steps from one row of the live gap to the next."""
 LEVELS = (5, 25, 62, 125, 187, 245)
 """Noise levels, of 250, at which loss and gradient are looked at."""
