@@ -80,7 +80,7 @@ def _trajectories(results: dict[str, Any]) -> Figure:
     for axis in axes.flat[max(0, len(named) - columns) : len(named)]:  # the lowest of each column
         axis.set_xlabel("image")
         axis.tick_params(labelbottom=True)
-    figure.legend(*_all_labels(axes), loc="outside lower center", ncols=2 * columns, fontsize=8, frameon=False)
+    figure.legend(*_all_labels(axes), loc="outside lower center", ncols=2 * columns - 1, fontsize=8, frameon=False)
     return figure
 
 
