@@ -223,7 +223,9 @@ def test_an_interrupt_leaves_a_trial_that_resumes_and_no_process(reference, tmp_
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as place:
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_TMPDIR": place}
         command = [sys.executable, "-m", "pitprop", *arguments, "--on", "ray", "--workers", "2"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as parent:
+        # A shell that starts the tests in the background has them ignore SIGINT, and what they start inherits that.
+        heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **heard) as parent:
             until(lambda: len(runs(tmp_path / "out")) >= 2, 120)
             parent.send_signal(sent)
             _, said = parent.communicate(timeout=60)
