@@ -34,7 +34,7 @@ def prose(results: Results) -> str:
         "had moved "
         f"half of their weight by image {last}, at iteration {_of(lead['moved'])}; the rule `loss-weight-collapse` "
         f"spoke in {lead['num_alarms']} of them, at iteration {_of(lead['alarm'])}. Largest at the end: "
-        f"{_largest(final)}.",
+        f"{_largest(final)}.{_missed(predicted, lead, final)}",
         "",
         *_late(long),
         "| mode | weights at the end | success | transfer | L2 | Fréchet | success against `fixed` | verdict |",
@@ -78,6 +78,17 @@ def _late(long: Results | None) -> list[str]:
         f"against the fixed schedule, paired by image: {said}.",
         "",
     ]
+
+
+def _missed(predicted: dict, lead: dict, final: np.ndarray) -> str:
+    """What the prediction got wrong, where it did."""
+    if not lead["num_moved"] or lead["moved"]["mean"] is None or (final.argmax(1) == predicted["index"]).any():
+        return ""
+    ratio = lead["moved"]["mean"] / predicted["collapse"]
+    return (
+        f" So the prediction from mean losses is wrong in the timestep, in each network, and {ratio:.1f} times too "
+        "early: the shares of neighbours hardly differ, and it knows no noise. The replay, which has it, is right."
+    )
 
 
 def _largest(final: np.ndarray) -> str:
