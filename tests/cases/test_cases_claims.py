@@ -14,7 +14,7 @@ import pytest
 
 from pitprop._errors import PitpropError
 from pitprop.cases import CASES
-from pitprop.cases._claims import ClaimsOf, load_results, main, plain, store, write_up
+from pitprop.cases._claims import ClaimsOf, exit_with, load_results, main, plain, store, write_up
 
 
 def claims_of(name: str) -> ClaimsOf:
@@ -74,6 +74,15 @@ def test_missing_numbers_are_explained(tmp_path):
     of = replace(claims_of("model_merging"), folder=tmp_path)
     with pytest.raises(PitpropError, match=r"can't be read.*\n.*\nDo: run them: python -m pitprop"):
         load_results(of)
+
+
+def test_a_script_says_what_is_wrong_without_a_traceback(tmp_path, capsys):
+    of = replace(claims_of("model_merging"), folder=tmp_path)
+    (tmp_path / "README.md").write_text("")
+    with pytest.raises(SystemExit, match="2"):
+        exit_with(lambda: main(of, ["--check"]))
+    said = capsys.readouterr().err
+    assert "can't be read" in said and "Traceback" not in said
 
 
 def test_undefined_numbers_become_null():

@@ -61,21 +61,3 @@ def test_what_a_user_sees_of_each(name, capsys):
         assert "order 0: 2 tensors" in said and "; 1: 8 tensors" in said and "; 2: 20 tensors" in " ".join(said.split())
     if name == "GPT":
         assert {line.split()[0] for line in said.splitlines() if " at " in line and line[0] != " "} == {"note"}
-
-
-SECONDS = """
-import resource, sys
-from pitprop.cli import main
-main(sys.argv[1:])
-used = resource.getrusage(resource.RUSAGE_SELF)
-print("CPU seconds:", used.ru_utime + used.ru_stime)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ACCEPTANCE)
-def test_each_takes_under_ten_seconds_of_cpu_time(name):
-    recipe = f"{Path(__file__).with_name('recipes_acceptance.py')}:recipe"
-    command = [sys.executable, "-c", SECONDS, "check", recipe, "--knob", f"model={name}"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert float(said.rpartition("CPU seconds:")[2]) < 10

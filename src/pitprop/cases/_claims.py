@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -162,6 +162,16 @@ def write_up(of: ClaimsOf, results: Results, folder: Path) -> tuple[list[tuple[s
     (folder / "claims.md").write_text(table(of.claims, numbers, of.header(numbers)) + "\n")
     rows = [(f"{claim.name} {claim.statement}", claim.judge(numbers).verdict) for claim in of.claims]
     return rows, [folder / "claims.json", folder / "claims.md"]
+
+
+def exit_with(main: Callable[[], int]) -> NoReturn:
+    """Ends the script with the code that `main` returns; bad input with its message, and no traceback."""
+    try:
+        code = main()
+    except PitpropError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    sys.exit(code)
 
 
 def main(of: ClaimsOf, arguments: Sequence[str] | None = None) -> int:

@@ -5,11 +5,10 @@ python -m pitprop.cases.clip_anomaly.claims --write    write prose and table int
 python -m pitprop.cases.clip_anomaly.claims --check    fail when README.md says anything else
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Kind, Results, main
+from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Kind, Results, exit_with, main
 from pitprop.cases.clip_anomaly import judges
 from pitprop.cases.clip_anomaly.experiment import Settings, one_loop
 from pitprop.cases.clip_anomaly.measurements import SEEDS, STEPS, run_claims
@@ -123,4 +122,4 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
-    sys.exit(main(CLIP))
+    exit_with(lambda: main(CLIP))

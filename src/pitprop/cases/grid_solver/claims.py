@@ -6,11 +6,10 @@ python -m pitprop.cases.grid_solver.claims --write             write the README'
 python -m pitprop.cases.grid_solver.claims --check             fail when README.md says anything else
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Results, main
+from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Results, exit_with, main
 from pitprop.cases.grid_solver import judges
 from pitprop.cases.grid_solver.arms import FIRST, arms
 from pitprop.cases.grid_solver.measurements import FEWER, SEEDS, run_claims, run_on_arc
@@ -130,4 +129,4 @@ GRID = ClaimsOf(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(GRID))
+    exit_with(lambda: main(GRID))

@@ -5,11 +5,10 @@ python -m pitprop.cases.model_merging.claims --write    write prose and table in
 python -m pitprop.cases.model_merging.claims --check    fail when README.md says anything else
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Kind, Results, main
+from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Kind, Results, exit_with, main
 from pitprop.cases.model_merging import judges
 from pitprop.cases.model_merging.measurements import run_claims
 from pitprop.cases.model_merging.prose import prose
@@ -115,4 +114,4 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
-    sys.exit(main(MERGING))
+    exit_with(lambda: main(MERGING))

@@ -5,11 +5,10 @@ python -m pitprop.cases.set_diffusion.claims --write    write prose and table in
 python -m pitprop.cases.set_diffusion.claims --check    fail when README.md says anything else
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Kind, Results, main
+from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Kind, Results, exit_with, main
 from pitprop.cases.set_diffusion import judges
 from pitprop.cases.set_diffusion.measurements import SEEDS, run_claims
 from pitprop.cases.set_diffusion.prose import prose
@@ -106,4 +105,4 @@ SETS = ClaimsOf(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(SETS))
+    exit_with(lambda: main(SETS))

@@ -5,11 +5,10 @@ python -m pitprop.cases.timestep_attack.claims --write    write the table into R
 python -m pitprop.cases.timestep_attack.claims --check    fail when README.md says anything else
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Kind, Results, load_results, main
+from pitprop.cases._claims import Claim, ClaimsOf, Judgement, Kind, Results, exit_with, load_results, main
 from pitprop.cases.timestep_attack import judges
 from pitprop.cases.timestep_attack.experiment import Plan
 from pitprop.cases.timestep_attack.measurements import SEEDS, run_claims
@@ -128,4 +127,4 @@ ATTACK = ClaimsOf(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(ATTACK))
+    exit_with(lambda: main(ATTACK))

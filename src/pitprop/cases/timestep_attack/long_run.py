@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pitprop._errors import PitpropError
-from pitprop.cases._claims import Results, load_results, provenance, store
+from pitprop.cases._claims import Results, exit_with, load_results, provenance, store
 from pitprop.cases.timestep_attack.claims import ATTACK
 from pitprop.cases.timestep_attack.detection import Detection, lead, plain_lead
 from pitprop.cases.timestep_attack.experiment import BASELINE, MARGINS
@@ -99,4 +99,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_with(lambda: main(sys.argv[1:]))
