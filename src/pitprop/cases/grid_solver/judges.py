@@ -8,7 +8,7 @@ import numpy as np
 
 from pitprop.cases._claims import Judgement, Results
 from pitprop.cases.grid_solver.arms import MODULES, VARIANTS
-from pitprop.cases.grid_solver.statics import FOREGROUND
+from pitprop.cases.grid_solver.statics import FOREGROUND, SWINGING
 from pitprop.trials.bisection.sequential import share_interval
 from pitprop.trials.interval import interval
 
@@ -26,8 +26,6 @@ ACCUSED = {
     "+ CrossAttentionInjector": "use_cross_attention_context",
 }
 """The seed's three, as arms and as knobs."""
-SWINGING = ("bias -0.5", "NEW")
-"""Arms with the bias of -0.5 whose first steps are looked at."""
 
 Judge = Callable[[Results], Judgement]
 
@@ -260,20 +258,25 @@ def c9(results: Results) -> Judgement:
 
 @needs("OLD", "bias -0.5")
 def c10(results: Results) -> Judgement:
-    """Both halves: foreground everywhere and then background everywhere, and a training that is worse for it."""
+    """Both halves: the bias makes a phase of foreground longer, in OLD or in NEW, and the training is worse for it."""
     found = results["statics"]["swing"]
-    swings = any(min(found[f"{name}, foreground"]) > 1 and min(found[f"{name}, largest"]) > 0 for name in SWINGING)
+    *names, new, biased = SWINGING
+    longer = [
+        np.subtract(found[f"{with_bias}, foreground"], found[f"{without}, foreground"])
+        for without, with_bias in (names, (new, biased))
+    ]
+    backfires = any(min(by) > 0 for by in longer)
     told = verdict(results, "bias -0.5")
     same = told in ("no difference within margin", "better")
     words = "; ".join(
-        f"{name} {show(found[f'{name}, step 0'])} before the first step, under {FOREGROUND:g} at "
-        f"{show(found[f'{name}, foreground'])} of the first evaluations, at most {show(found[f'{name}, largest'])} later"
-        for name in ("OLD", *SWINGING)
+        f"{name} {show(found[f'{name}, step 0'])} before the first step, under {FOREGROUND:g} at the first "
+        f"{show(found[f'{name}, foreground'])} evaluations, up to {show(found[f'{name}, largest'])} later"
+        for name in SWINGING
     )
     return Judgement(
-        "CONFIRMED" if swings and told == "worse" else "HALF" if swings and same else "REFUTED" if same else "OPEN",
-        f"OLD with bias -0.5: {effect(results, 'bias -0.5')}; excess of background on held-out tasks, step by step in "
-        f"the first 30: {words}",
+        "CONFIRMED" if backfires and told == "worse" else "OPEN" if not same else "HALF" if backfires else "REFUTED",
+        f"OLD with bias -0.5: {effect(results, 'bias -0.5')}; excess of background on held-out tasks, looked at after "
+        f"each of the first 30 steps: {words}: what is untrained says foreground, with the bias and without",
     )
 
 

@@ -57,7 +57,8 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
             knobs = replace(Knobs(**configuration(name)), data=data, size=size)
             results[name][str(seed)] = train(seed, knobs, steps)
             meter.tick()
-    told = f"{data or 'generated'}: {trained} and {asked} held out, canvas {size} x {size}, {steps} steps"
+    told = f"{data or 'generated'}: {trained} tasks to train on and {asked} held out"
+    told += f", canvas {size} x {size}, {steps} steps"
     store({"tasks": told, **results}, folder / RESULTS)
     pictures = draw(results, prior(data, size).tolist(), held_out(data, size), folder)
     pictures.append(draw_bisection(json.loads(BISECTION.read_text()), folder / "bisection.png"))

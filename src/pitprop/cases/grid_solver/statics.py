@@ -26,6 +26,9 @@ FULL, NUM_TASKS, NUM_CELLS, NUM_KEYS = 256, 8, 100, 192
 """The original's width, and synthetic features: 8 tasks of 10 x 10, three shown pairs of 8 x 8 tokens."""
 FOREGROUND = -0.3
 """Excess of background under which it is said next to nowhere. A convention."""
+BIAS_0 = ", bias 0"
+SWINGING: dict[str, dict[str, Any]] = {"OLD": {}, "bias -0.5": {}, f"NEW{BIAS_0}": {"bg_bias": 0.0}, "NEW": {}}
+"""Arms whose first steps are looked at; every second has the bias of the one before changed to -0.5."""
 SCALES = (0.1, 1.0, 10.0)
 
 
@@ -110,16 +113,15 @@ def film(seed: int) -> dict[str, float]:
 
 
 def swing(seed: int, steps: int = 30) -> dict[str, float]:
-    """Excess of background that the weights say on held-out tasks, before and after each of the first `steps` steps, of
-    OLD and of what has a bias of -0.5.
+    """Excess of background that the weights say on held-out tasks, before and after each of the first `steps` steps.
 
     Returns:
-        For each arm `step 0`; `foreground`, at how many evaluations in a row from the first on it is under
+        For each of `SWINGING` `step 0`; `foreground`, at how many evaluations in a row from the first on it is under
         `FOREGROUND`; and `largest`, the most later.
     """
     found = {}
-    for name in ("OLD", "bias -0.5", "NEW"):
-        training = Solving(seed, Knobs(**arms()[name]))
+    for name, knobs in SWINGING.items():
+        training = Solving(seed, Knobs(**arms()[name.removesuffix(BIAS_0)] | knobs))
         said = [raw(training)["bg_excess"]]
         for batch in islice(training.batches(0), steps):
             training.step(batch)
