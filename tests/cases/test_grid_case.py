@@ -16,7 +16,7 @@ from pitprop.cases._claims import load_results, plain
 from pitprop.cases.grid_solver import early, paper, training_runs
 from pitprop.cases.grid_solver.arms import FIRST, NEXT, arms
 from pitprop.cases.grid_solver.claims import GRID
-from pitprop.cases.grid_solver.judges import ACCUSED, c1, told
+from pitprop.cases.grid_solver.judges import ACCUSED, ENDINGS, c1, told
 from pitprop.cases.grid_solver.measurements import COLLECTIONS, FEWER, RULES, SEEDS, alarms, run_on_arc, wanted
 from pitprop.cases.grid_solver.options import Options
 from pitprop.cases.grid_solver.prose import on_arc
@@ -167,12 +167,11 @@ def test_rules_are_judged_by_the_trained_weights_where_rows_were_kept():
                 "alarms": [stuck, {}, None],
                 "bg_accuracy": [[0.5, 0.9], [0.5, 1.0], [0.5, 0.9]],
                 "fg_accuracy": [[0.1, 0.3], [0.1, 0.0], [0.1, 0.3]],
-                "raw": {"bg_accuracy": [1.0, 0.9, 1.0], "fg_accuracy": [0.0, 0.3, 0.0]},
+                "raw": {"bg_accuracy": [1.0, 0.9, 1.0], "fg_accuracy": [0.0, 0.04, 0.0]},
             }
         }
     }
-    assert told(results, "class-collapse", collapsed=True) == (1, 1)
-    assert told(results, "class-collapse", collapsed=False) == (0, 1)
+    assert [told(results, "class-collapse", ending) for ending in ENDINGS] == [(1, 1), (0, 1), (0, 0)]
 
 
 @pytest.mark.parametrize(

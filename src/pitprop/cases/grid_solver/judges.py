@@ -99,15 +99,25 @@ def stayed(results: Results, arm: str) -> tuple[int, int]:
     return int(stuck(results, arm).sum()), len(stuck(results, arm))
 
 
-def told(results: Results, rule: str, *, collapsed: bool) -> tuple[int, int]:
-    """Runs in which a rule spoke, and runs; of those that ended with background everywhere, or of the others. Only
-    runs of which the rows were kept.
-    """
+ENDINGS = ("background everywhere", f"at most {NEXT_TO_NONE:.0%} of the foreground", "more of the foreground")
+
+
+def endings(results: Results, arm: str) -> list[str]:
+    """Which of `ENDINGS` each run came to: the first that holds, by the weights as trained."""
+    foreground = end(results, arm)
+    return [
+        ENDINGS[0] if everywhere else ENDINGS[1] if right <= NEXT_TO_NONE else ENDINGS[2]
+        for everywhere, right in zip(stuck(results, arm), foreground, strict=True)
+    ]
+
+
+def told(results: Results, rule: str, ending: str) -> tuple[int, int]:
+    """Runs with this ending in which a rule spoke, and runs with it; only those of which the rows were kept."""
     found = [
         rule in alarms
         for arm, of in results["arms"].items()
-        for alarms, ended in zip(of["alarms"], stuck(results, arm), strict=True)
-        if alarms is not None and ended == collapsed
+        for alarms, ended in zip(of["alarms"], endings(results, arm), strict=True)
+        if alarms is not None and ended == ending
     ]
     return sum(found), len(found)
 

@@ -1,13 +1,13 @@
 """What the README says of the numbers in words: accuracies of every arm, and what the seed got right and wrong."""
 
-import numpy as np
-
 from pitprop.cases._claims import Results
 from pitprop.cases.grid_solver.arms import MODULES
 from pitprop.cases.grid_solver.judges import (
+    ENDINGS,
     NEXT_TO_NONE,
     background_at,
     effect,
+    endings,
     rises,
     share,
     show,
@@ -86,28 +86,28 @@ def accuracies(results: Results) -> list[str]:
 
 
 def detection(results: Results) -> list[str]:
-    """How often each rule spoke, in runs that ended at background everywhere and in the others, and their marginals."""
+    """How often each rule spoke, by how the run ended, and the runs' marginals."""
     lines = [
-        "**What the rules say**, by whether a run of any arm ended at background everywhere (the runs whose steps were "
-        "kept; shares with 95 % intervals):",
+        "**What the rules say**, by how a run of any arm ended (the runs whose steps were kept; shares with 95 % "
+        "intervals):",
         "",
+        f"| rule | {' | '.join(ENDINGS)} |",
+        "|---|---|---|---|",
     ]
     for rule in RULES:
-        stuck, other = (share(*told(results, rule, collapsed=collapsed)) for collapsed in (True, False))
-        lines.append(f"* `{rule}` speaks in {stuck} that did and in {other} that didn't.")
+        lines.append(f"| `{rule}` | {' | '.join(share(*told(results, rule, ending)) for ending in ENDINGS)} |")
     first = results["arms"]["OLD"]["steps"][1]
-    for collapsed in (True, False):
+    lines += ["", "Entropy of the answers' colours over that of the wanted ones:", ""]
+    for ending in ENDINGS:
         of = [
-            (arm["marginal_entropy"][i][1], arm["marginal_entropy"][i][-1])
+            (arm["marginal_entropy"][i][1], arm["raw"]["marginal_entropy"][i])
             for name, arm in results["arms"].items()
-            for i in np.flatnonzero(stuck(results, name) == collapsed)
+            for i, ended in enumerate(endings(results, name))
+            if ended == ending
         ]
         if of:
             early, late = zip(*of, strict=True)
-            lines.append(
-                f"* Entropy of the answers' colours over that of the wanted ones, in the {len(of)} that "
-                f"{'did' if collapsed else 'did not'}: {show(early)} at step {first}, {show(late)} at the end."
-            )
+            lines.append(f"* {ending} ({len(of)} runs): {show(early)} at step {first}, {show(late)} at the end.")
     return lines
 
 
