@@ -16,10 +16,11 @@ from pitprop.cases._claims import load_results, plain
 from pitprop.cases.grid_solver import early, paper, training_runs
 from pitprop.cases.grid_solver.arms import FIRST, NEXT, arms
 from pitprop.cases.grid_solver.claims import GRID
-from pitprop.cases.grid_solver.judges import ACCUSED, ENDINGS, c1, told
+from pitprop.cases.grid_solver.judges import ACCUSED, c1
 from pitprop.cases.grid_solver.measurements import COLLECTIONS, FEWER, RULES, SEEDS, alarms, run_on_arc, wanted
 from pitprop.cases.grid_solver.options import Options
 from pitprop.cases.grid_solver.prose import on_arc
+from pitprop.cases.grid_solver.readings import ENDINGS, told
 from pitprop.cases.grid_solver.recipe import Knobs, Solving
 from pitprop.cases.grid_solver.run import run
 from pitprop.cases.grid_solver.tasks import read_task

@@ -112,8 +112,9 @@ def header(results: Results) -> str:
     return (
         f"{settings['steps']} steps; seeds as said, 3 where nothing is; not run whole: "
         f"{', '.join(short) or 'nothing'}. Means with the range over the seeds in parentheses; effects are paired "
-        f"differences of foreground accuracy on held-out tasks against OLD, by the weights as trained, with 95 % intervals "
-        f"in brackets (docs/design/002-interval.md), margin {settings['margin']:g}; torch {results['provenance']['torch']}."
+        "differences of foreground accuracy on held-out tasks against OLD, by the weights as trained, with 95 % "
+        f"intervals in brackets (docs/design/002-interval.md), margin {settings['margin']:g}; torch "
+        f"{results['provenance']['torch']}."
     )
 
 

@@ -2,13 +2,13 @@
 
 from pitprop.cases._claims import Results
 from pitprop.cases.grid_solver.arms import MODULES
-from pitprop.cases.grid_solver.judges import (
+from pitprop.cases.grid_solver.judges import rises
+from pitprop.cases.grid_solver.readings import (
     ENDINGS,
     NEXT_TO_NONE,
     background_at,
     effect,
     endings,
-    rises,
     share,
     show,
     stayed,
