@@ -16,10 +16,11 @@ from pitprop.cases._claims import load_results, plain
 from pitprop.cases.grid_solver import early, paper, training_runs
 from pitprop.cases.grid_solver.arms import FIRST, NEXT, arms
 from pitprop.cases.grid_solver.claims import GRID
-from pitprop.cases.grid_solver.judges import ACCUSED, c1, told
+from pitprop.cases.grid_solver.judges import ACCUSED, c1
 from pitprop.cases.grid_solver.measurements import COLLECTIONS, FEWER, RULES, SEEDS, alarms, run_on_arc, wanted
 from pitprop.cases.grid_solver.options import Options
 from pitprop.cases.grid_solver.prose import on_arc
+from pitprop.cases.grid_solver.readings import ENDINGS, told
 from pitprop.cases.grid_solver.recipe import Knobs, Solving
 from pitprop.cases.grid_solver.run import run
 from pitprop.cases.grid_solver.tasks import read_task
@@ -55,7 +56,40 @@ def test_the_case_writes_its_numbers_and_pictures(folder, tmp_path, monkeypatch)
     assert [row["step"] for row in stored["history"]] == [0, 1, 2]
     assert sum(stored["history"][-1]["marginal"]) == pytest.approx(1)
     assert stored["votes"]["pass@1"] <= stored["votes"]["pass@2"] <= stored["votes"]["pass@3"]
-    assert not found.diagnose and found.rows[0][0] == "old, seed 0"
+    assert not found.diagnose and [name for name, _ in found.rows] == ["tasks", "old, seed 0"]
+    assert f"{folder}: 7 tasks to train on and 1 held out, canvas 10 x 10, 2 steps" == found.rows[0][1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seeds", "0"], "`--seeds` is 0"),
+        (["--steps", "-3"], "`--steps` is -3"),
+        (["--steps", "0"], "`--steps` is 0"),
+        (["--preset", "paper", "--size", "10"], "canvas of 30 x 30"),
+        (["--preset", "paper", "--seeds", "2"], "trains one configuration once"),
+        (["--claims", "--size", "10"], "judged on generated tasks of one size"),
+        (["--data", "one"], "has one task"),
+        (["--data", "none"], "is not a folder"),
+    ],
+)
+def test_what_can_not_be_run_is_explained_and_writes_nothing(arguments, said, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("PITPROP_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    Path("one").mkdir()
+    Path("1.json").rename("one/1.json")
+    assert main(["case", "grid_solver", "--out", "out", *arguments]) == 2
+    assert said in " ".join(capsys.readouterr().err.replace("│", " ").split()) and not Path("out").exists()
+
+
+def test_a_folder_of_collections_means_the_training_tasks_of_arc(folder, tmp_path, monkeypatch):
+    inside = tmp_path / "data" / COLLECTIONS["ARC-AGI-1"][0]
+    inside.mkdir(parents=True)
+    for path in folder.glob("*.json"):
+        path.rename(inside / path.name)
+    (tmp_path / "data" / "mini-arc").mkdir()
+    found = run(tmp_path / "case", Options(config="old", steps=1, size=10, data=tmp_path / "data"))
+    assert found.rows[0][1].startswith(f"{inside}: 7 tasks to train on and 1")
 
 
 @pytest.mark.parametrize("config", paper.BATCHES)
@@ -123,7 +157,7 @@ def test_arms_are_compared_on_real_tasks_too(folder, tmp_path, monkeypatch):
     assert "**Mini-ARC**" in told and "| + HyperLoRA | 2 |" in told
 
 
-def test_rules_judge_the_rows_that_were_kept():
+def test_rules_are_judged_by_the_trained_weights_where_rows_were_kept():
     one = {"class_loss_ratio": [1.01] * 400, "class_entropy_ratio": [0.0] * 400, "loss": [1.0] * 400}
     late = {"loss": [1.0] * 100, "adapter_ratio": [20.0] * 40}
     stuck = alarms(one, *RULES)
@@ -132,13 +166,13 @@ def test_rules_judge_the_rows_that_were_kept():
         "arms": {
             "a": {
                 "alarms": [stuck, {}, None],
-                "bg_accuracy": [[0.5, 1.0], [0.5, 0.9], [0.5, 1.0]],
-                "fg_accuracy": [[0.1, 0.0], [0.1, 0.3], [0.1, 0.0]],
+                "bg_accuracy": [[0.5, 0.9], [0.5, 1.0], [0.5, 0.9]],
+                "fg_accuracy": [[0.1, 0.3], [0.1, 0.0], [0.1, 0.3]],
+                "raw": {"bg_accuracy": [1.0, 0.9, 1.0], "fg_accuracy": [0.0, 0.04, 0.0]},
             }
         }
     }
-    assert told(results, "class-collapse", collapsed=True) == (1, 1)
-    assert told(results, "class-collapse", collapsed=False) == (0, 1)
+    assert [told(results, "class-collapse", ending) for ending in ENDINGS] == [(1, 1), (0, 1), (0, 0)]
 
 
 @pytest.mark.parametrize(
@@ -162,11 +196,14 @@ def test_what_the_effects_leave_open_the_bisection_settles(brought, innocent, wo
 
 
 def test_branches_begin_where_the_trunk_ends():
-    """At the switch a ramp is still at nothing, so it is the branch that stays off; a hard one isn't."""
+    """At the switch a ramp is still at nothing, so it is the branch that stays off; a hard one isn't. Zero
+    initialisation is near it: HyperLoRA is the identity then, the attentions' norms on the sum aren't.
+    """
     found = run_staging(100, switch=2, after=(0, 1))
     assert set(found) == set(STAGINGS)
     at_switch = {name: branch["looks"][0]["held_out_loss"] for name, branch in found.items()}
     assert at_switch["ramp"] == at_switch["stays off"] != at_switch["hard"]
+    assert 0 < abs(at_switch["zero"] - at_switch["stays off"]) < 0.1 * abs(at_switch["hard"] - at_switch["stays off"])
     trained = {name: branch["rows"]["num_trained"] for name, branch in found.items()}
     assert trained["hard"][1] == trained["stays off"][2] < trained["hard"][2]
 
@@ -180,4 +217,4 @@ def test_the_shorter_recipe_is_the_same_training():
 @pytest.mark.parametrize("part, size", [("arc-agi-1/data/training", 10), ("mini-arc", 6)])
 def test_the_case_runs_on_real_tasks(part, size, tmp_path):
     found = run(tmp_path, Options(config="old", steps=1, size=size, data=Path(os.environ["PITPROP_DATA"]) / part))
-    assert len(found.rows) == 1
+    assert len(found.rows) == 2

@@ -114,3 +114,18 @@ def test_pass_at_k_counts_what_is_among_the_first_k():
     assert pass_at(copied, TASKS, size=6, max_pairs=3, num_changes=2)["pass@1"] == 0
     same = [type(t)(t.name, t.train, tuple(p._replace(output=p.input) for p in t.test)) for t in TASKS]
     assert pass_at(copied, same, size=6, max_pairs=3, num_changes=2) == {"pass@1": 1, "pass@2": 1, "pass@3": 1}
+
+
+def test_a_right_minority_counts_from_its_rank_on():
+    task = next(task for task in TASKS if task.test[0].input.shape == task.test[0].output.shape)
+
+    def mostly_copied(asked):
+        """Right in the last three of eight copies, the input in the others."""
+        said = torch.where(asked.targets == IGNORED, 0, asked.targets)
+        said[:5] = asked.inputs[:5].clamp(max=9)
+        return F.one_hot(said, 10).movedim(-1, 1).float()
+
+    rng = np.random.default_rng(0)
+    found = vote(mostly_copied, task, task.test[0], size=6, max_pairs=3, num_changes=8, rng=rng)
+    assert [grid.tolist() for grid in found] == [task.test[0].input.tolist(), task.test[0].output.tolist()]
+    assert pass_at(mostly_copied, [task], size=6, max_pairs=3) == {"pass@1": 0, "pass@2": 1, "pass@3": 1}

@@ -152,11 +152,15 @@ def test_a_batch_never_shows_what_it_asks_and_marks_what_is_not_there():
 
 def test_a_translation_moves_input_and_output_alike():
     task = next(task for task in generate(28, seed=5) if task.name.startswith("recolour"))
+    corners = set()
     for seed in range(20):
         batch = collate([(task, task.test[0])], 12, 3, np.random.default_rng(seed))
         inside = batch.inputs[0] != PAD
+        corners.add(tuple(inside.nonzero()[0].tolist()))
         assert (inside == (batch.targets[0] != IGNORED)).all()
         assert np.array_equal(batch.inputs[0][inside].numpy(), task.test[0].input.ravel())
+    rows, columns = zip(*corners, strict=True)
+    assert len(set(rows)) > 1 and len(set(columns)) > 1
 
 
 def test_a_grid_that_does_not_fit_is_refused():

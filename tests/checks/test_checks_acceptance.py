@@ -1,7 +1,5 @@
 """The five models of the issue, asked as a user asks: `pitprop.check(model, batch, loss_fn)`, and on the terminal."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest

@@ -34,15 +34,18 @@ def arms() -> Mapping[str, dict[str, Any]]:
         "half batch": SMALL,
         "half batch, all three": SMALL | THREE,
         "HyperLoRA, B = 0": {"use_hyperlora": True, "hyperlora_zero_b": True},
+        "HyperLoRA, learning rate x 1": {"use_hyperlora": True, "hyperlora_lr_multiplier": 1.0},
         "HyperLoRA, clamped at 1": {"use_hyperlora": True, "hyperlora_largest_norm": 1.0},
         "option B": configuration("option_b"),
     }
 
 
 MODULES = ("+ HyperLoRA", "+ SolverCrossAttention", "+ CrossAttentionInjector", "+ HPM")
-FIRST = ("OLD", *MODULES, "+ all three")
+VARIANTS = ("HyperLoRA, B = 0", "HyperLoRA, learning rate x 1", "HyperLoRA, clamped at 1")
+"""HyperLoRA with one thing changed."""
+FIRST = ("OLD", *MODULES, "+ all three", "half batch", "half batch, all three", "NEW", "option C", *VARIANTS)
 """What runs on all seeds; the others on the first three."""
-NEXT = ("bias -0.5", "bias prior", "half batch", "half batch, all three", "option C", "softmax")
+NEXT = ("bias -0.5", "bias prior", "softmax")
 """What a claim is judged on, after those; the rest adds to the picture."""
 ON_ARC = ("OLD", "+ HyperLoRA")
 """What runs on real tasks too."""

@@ -111,9 +111,10 @@ def header(results: Results) -> str:
     short = [f"{name} ({done[name]} of {num} seeds)" for name, num in planned.items() if done[name] < num]
     return (
         f"{settings['steps']} steps; seeds as said, 3 where nothing is; not run whole: "
-        f"{', '.join(short) or 'nothing'}. Means with 95 % intervals over the seeds; effects are paired differences "
-        f"of foreground accuracy on held-out tasks against OLD, by the weights as trained, "
-        f"margin {settings['margin']:g}; torch {results['provenance']['torch']}."
+        f"{', '.join(short) or 'nothing'}. Means with the range over the seeds in parentheses; effects are paired "
+        "differences of foreground accuracy on held-out tasks against OLD, by the weights as trained, with 95 % "
+        f"intervals in brackets (docs/design/002-interval.md), margin {settings['margin']:g}; torch "
+        f"{results['provenance']['torch']}."
     )
 
 

@@ -1,20 +1,18 @@
 """How each claim is judged: a function of the stored numbers that returns a verdict and the numbers it rests on."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from pitprop.cases._claims import Judgement, Results
-from pitprop.cases.grid_solver.arms import MODULES
+from pitprop.cases.grid_solver.arms import MODULES, VARIANTS
+from pitprop.cases.grid_solver.readings import background_at, effect, end, share, shift, show, static, stayed, verdict
+from pitprop.cases.grid_solver.statics import FOREGROUND, SWINGING
+from pitprop.trials.bisection.sequential import share_interval
 from pitprop.trials.interval import interval
 
-BACKGROUND_EVERYWHERE = 0.97
-"""Background accuracy from which on everything is background, with next to no foreground. A convention."""
-NEXT_TO_NONE = 0.05
-"""Foreground accuracy under which there is next to none; the margin of the recipe."""
 MOSTLY = 0.8
 """Share of an effect's energy from which on it is mostly one shift. A convention."""
 SMALL = 0.1
@@ -43,59 +41,6 @@ def needs(*arms: str) -> Callable[[Judge], Judge]:
         return judged
 
     return wrap
-
-
-def show(values: Sequence[float]) -> str:
-    """Mean with its 95 % interval over the seeds; without one where they are all equal."""
-    found = interval(np.asarray(values, dtype=float))
-    mean = f"{np.mean(values):.4g}"
-    return mean if math.isnan(found.low) else f"{mean} [{found.low:.4g}, {found.high:.4g}]"
-
-
-def end(results: Results, arm: str, metric: str = "fg_accuracy") -> list[float]:
-    """A metric of the trained weights at the end, one number per seed."""
-    return results["arms"][arm]["raw"][metric]
-
-
-def effect(results: Results, arm: str, on: str = "effects") -> str:
-    """What the trial says of an arm against OLD."""
-    found = results[on][arm]
-    seeds = len(results["arms"][arm]["seeds"])
-    return f"{found['effect']:+.3f} [{found['low']:.3f}, {found['high']:.3f}] ({seeds} seeds), {found['verdict']}"
-
-
-def verdict(results: Results, arm: str) -> str:
-    return results["effects"][arm]["verdict"]
-
-
-def background_at(results: Results, arm: str) -> np.ndarray:
-    """Whether everything was background, seed by evaluation."""
-    found = results["arms"][arm]
-    background, foreground = (np.array(found[metric], dtype=float) for metric in ("bg_accuracy", "fg_accuracy"))
-    return (background >= BACKGROUND_EVERYWHERE) & (foreground <= NEXT_TO_NONE)
-
-
-def stayed(results: Results, arm: str) -> tuple[int, int]:
-    """Runs whose answers were background at the end, and runs."""
-    last = background_at(results, arm)[:, -1]
-    return int(last.sum()), len(last)
-
-
-def told(results: Results, rule: str, *, collapsed: bool) -> tuple[int, int]:
-    """Runs in which a rule spoke, and runs; of those that ended with background everywhere, or of the others. Only
-    runs of which the rows were kept.
-    """
-    found = [
-        rule in alarms
-        for arm, of in results["arms"].items()
-        for alarms, stuck in zip(of["alarms"], background_at(results, arm)[:, -1], strict=True)
-        if alarms is not None and stuck == collapsed
-    ]
-    return sum(found), len(found)
-
-
-def static(results: Results, group: str, name: str) -> list[float]:
-    return results["statics"][group][name]
 
 
 @needs("OLD", *MODULES, "+ all three")
@@ -155,34 +100,48 @@ def c3(results: Results) -> Judgement:
 
 
 def c4(results: Results) -> Judgement:
-    large, small = static(results, "film", "film"), static(results, "film", "film_small_context")
-    parts = max(small) < SMALL, max(large) < SMALL
+    own = [static(results, "film", f"film_{name}") for name in ("full", "here")]
+    unit = static(results, "film", "film_unit_context")
+    parts = max(map(max, own)) < SMALL, max(unit) < SMALL
     return Judgement(
         "CONFIRMED" if all(parts) else "HALF" if any(parts) else "REFUTED",
-        f"relative change by the seed's FiLM at its start: {show(large)} for a context of unit size, {show(small)} for "
-        "one of a tenth; FiLM with a zero generator (`remedies.torch.film`): 0",
+        f"relative change by the seed's FiLM at its start: {show(own[0])} at width 256 and {show(own[1])} at 32, whose "
+        f"pooled contexts are small; {show(unit)} for a context of unit size; FiLM with a zero generator "
+        "(`remedies.torch.film`): 0",
     )
 
 
 def c5(results: Results) -> Judgement:
-    attention, film = static(results, "film", "attention_alone"), static(results, "film", "film")
+    less, more, told = [], [], []
+    for name, width in (("full", 256), ("here", 32)):
+        film, attention, whole = (
+            static(results, "film", f"{part}_{name}") for part in ("film", "attention", "injector")
+        )
+        less.append(max(attention) < min(film))
+        more.append(min(whole) > max(film))
+        told.append(
+            f"at width {width} FiLM {show(film)}, attention alone {show(attention)}, the injector {show(whole)}"
+        )
     return Judgement(
-        "REFUTED" if max(attention) < min(film) else "HALF",
-        f"with the same context, attention changes the features by {show(attention)}, FiLM by {show(film)}; the whole "
-        f"injector, whose norms act on the sum, by {show(static(results, 'film', 'injector'))}",
+        "HALF" if all(less) and all(more) else "CONFIRMED" if all(more) else "REFUTED" if all(less) else "OPEN",
+        f"relative change of the model's features at initialisation, {'; '.join(told)} (its norms act on the sum)",
     )
 
 
 @needs("OLD", "+ HyperLoRA")
 def c6(results: Results) -> Judgement:
     full, zero = static(results, "hyperlora", "full"), static(results, "hyperlora", "full_zero_b")
-    worse = verdict(results, "+ HyperLoRA") == "worse"
+    others = [arm for arm in VARIANTS if len(results["arms"].get(arm, {"seeds": []})["seeds"]) > 1]
+    ended = "; ".join(
+        f"{arm} {effect(results, arm)}, background everywhere in {{}} of {{}}".format(*stayed(results, arm))
+        for arm in ("+ HyperLoRA", *others)
+    )
     return Judgement(
         "HALF" if min(full) > 1 and max(zero) == 0 else "OPEN",
         f"at width 256 and the seed's initialisation |h dW| / |h| is {show(full)} (closed form "
         f"{static(results, 'hyperlora', 'full_closed_form')[0]:.1f}), at 32 as scaled "
-        f"{show(static(results, 'hyperlora', 'here'))}; with B = 0, as LoRA starts, 0. Trained: "
-        f"{effect(results, '+ HyperLoRA')}{'' if worse else ', so that the size alone decides nothing here'}",
+        f"{show(static(results, 'hyperlora', 'here'))}; with B = 0, as LoRA starts, 0, so that nothing is random at "
+        f"the start. Trained: {ended}",
     )
 
 
@@ -220,14 +179,25 @@ def c9(results: Results) -> Judgement:
 
 @needs("OLD", "bias -0.5")
 def c10(results: Results) -> Judgement:
-    excess = np.array(results["arms"]["bias -0.5"]["bg_excess"], dtype=float)
-    all_foreground = bool((excess[:, 1:] < -0.3).any())
-    worse = verdict(results, "bias -0.5") == "worse"
-    same = verdict(results, "bias -0.5") in ("no difference within margin", "better")
+    """Both halves: the bias makes a phase of foreground longer, in OLD or in NEW, and the training is worse for it."""
+    found = results["statics"]["swing"]
+    *names, new, biased = SWINGING
+    longer = [
+        np.subtract(found[f"{with_bias}, foreground"], found[f"{without}, foreground"])
+        for without, with_bias in (names, (new, biased))
+    ]
+    backfires = any(min(by) > 0 for by in longer)
+    told = verdict(results, "bias -0.5")
+    same = told in ("no difference within margin", "better")
+    words = "; ".join(
+        f"{name} {show(found[f'{name}, step 0'])} before the first step, under {FOREGROUND:g} at the first "
+        f"{show(found[f'{name}, foreground'])} evaluations, up to {show(found[f'{name}, largest'])} later"
+        for name in SWINGING
+    )
     return Judgement(
-        "CONFIRMED" if all_foreground and worse else "REFUTED" if same and not all_foreground else "OPEN",
-        f"OLD with bias -0.5: {effect(results, 'bias -0.5')}; least excess of background at any evaluation after "
-        f"the first {excess[:, 1:].min():+.2f}",
+        "CONFIRMED" if backfires and told == "worse" else "OPEN" if not same else "HALF" if backfires else "REFUTED",
+        f"OLD with bias -0.5: {effect(results, 'bias -0.5')}; excess of background on held-out tasks, looked at after "
+        f"each of the first 30 steps: {words}: what is untrained says foreground, with the bias and without",
     )
 
 
@@ -261,18 +231,34 @@ def c12(results: Results) -> Judgement:
 
 @needs("OLD", "half batch", "+ all three", "half batch, all three")
 def c13(results: Results) -> Judgement:
-    common = _common(results, "OLD", "half batch", "+ all three", "half batch, all three")
-    old, small, three, both = (np.array(values) for values in common)
-    of_modules, of_batch = interval((three - old + both - small) / 2), interval((small - old + both - three) / 2)
+    """By the two effects of half the batch, without the modules and with them, and by that of the modules."""
+    old, small, three, both = map(
+        np.array, _common(results, "OLD", "half batch", "+ all three", "half batch, all three")
+    )
+    alone, beside, modules = interval(small - old), interval(both - three), interval((three - old + both - small) / 2)
     margin = results["provenance"]["settings"]["margin"]
-    batch_small = -margin < of_batch.low and of_batch.high < margin
-    modules_count = of_modules.high < 0
-    word = "CONFIRMED" if batch_small and modules_count else "REFUTED" if of_batch.high < -margin else "OPEN"
+    no_cause = all(-margin < found.low and found.high < margin for found in (alone, beside))
+    word = "CONFIRMED" if no_cause and modules.high < 0 else "REFUTED" if alone.high < -margin else "OPEN"
     return Judgement(
         word,
-        f"factorial on {len(old)} seeds: half the batch {of_batch.mean:+.3f} [{of_batch.low:.3f}, {of_batch.high:.3f}],"
-        f" the three modules {of_modules.mean:+.3f} [{of_modules.low:.3f}, {of_modules.high:.3f}]",
+        f"factorial on {len(old)} seeds, at equal steps, so that half the batch is half the tasks seen too: half the "
+        f"batch {shift(small - old)} without the three modules and {shift(both - three)} with them (where accuracy is "
+        f"at its floor), the modules {shift((three - old + both - small) / 2)}; background everywhere at the end: "
+        + ", ".join(
+            f"{share(*stayed(results, arm))} of {arm}"
+            for arm in ("OLD", "half batch", "+ all three", "half batch, all three")
+        ),
     )
+
+
+def rises(results: Results, name: str, *, relative: bool = False) -> list[float]:
+    """Largest rise of a staged branch's held-out loss over the branch that stays off, seed by seed."""
+    found = []
+    for looks in results["staging"].values():
+        off = {row["after"]: row["held_out_loss"] for row in looks["stays off"]["looks"]}
+        over = [(row["held_out_loss"] - off[row["after"]], off[row["after"]]) for row in looks[name]["looks"]]
+        found.append(max(rise / base if relative else rise for rise, base in over))
+    return found
 
 
 def c14(results: Results) -> Judgement:
@@ -280,26 +266,20 @@ def c14(results: Results) -> Judgement:
     if len(staging) < 2:
         return Judgement("OPEN", "not measured: the staged branches (fewer than 2 seeds)")
 
-    def shock(name: str) -> list[float]:
-        found = []
-        for looks in staging.values():
-            off = {row["after"]: row["held_out_loss"] for row in looks["stays off"]["looks"]}
-            found.append(max(row["held_out_loss"] - off[row["after"]] for row in looks[name]["looks"]))
-        return found
-
-    def late(name: str) -> list[float]:
+    def late(name: str) -> np.ndarray:
         ends = [[s[branch]["looks"][-1]["held_out_loss"] for branch in (name, "stays off")] for s in staging.values()]
-        return [ours - off for ours, off in ends]
+        return np.array([ours - off for ours, off in ends])
 
     def alarms(name: str) -> int:
         return sum("stage-switch-shock" in looks[name]["alarms"] for looks in staging.values())
 
     rows = "; ".join(
-        f"{name}: {show(shock(name))}, after 60 steps {show(late(name))}, `stage-switch-shock` in {alarms(name)}"
+        f"{name}: {show(rises(results, name))}, after 60 steps {shift(late(name))}, `stage-switch-shock` in "
+        f"{alarms(name)}"
         for name in ("hard", "ramp", "zero")
     )
     # Off until N leaves the start alone by construction; whether switching on is safe is the other half.
-    word = "HALF" if interval(np.array(late("hard"))).low > 0 else "OPEN"
+    word = "HALF" if interval(late("hard")).low > 0 else "OPEN"
     return Judgement(
         word, f"largest rise of the held-out loss over the branch that stays off, {len(staging)} seeds: {rows}"
     )
@@ -326,26 +306,29 @@ def c16(results: Results) -> Judgement:
     )
 
 
-@needs("OLD", "option C")
+@needs("OLD", "NEW", "option C")
 def c17(results: Results) -> Judgement:
-    kept, runs = stayed(results, "option C")
+    """By shares with 95 % intervals: no collapse in a few runs is no proof of none."""
+    (kept, runs), (new, of_new) = stayed(results, "option C"), stayed(results, "NEW")
+    fewer = share_interval(kept, runs)[1] < share_interval(new, of_new)[0]
     return Judgement(
-        "CONFIRMED" if kept == 0 else "REFUTED",
-        f"option C ends with background everywhere in {kept} of {runs} runs; against OLD {effect(results, 'option C')}",
+        "REFUTED" if kept > runs / 2 else "CONFIRMED" if kept == 0 and fewer else "OPEN",
+        f"option C ends with background everywhere in {share(kept, runs)} runs, NEW in {share(new, of_new)}; against "
+        f"OLD {effect(results, 'option C')}",
     )
 
 
 @needs("OLD")
 def c18(results: Results) -> Judgement:
     seen = {arm: background_at(results, arm) for arm in results["arms"]}
-    early = sum(int(found[:, 1:].any(1).sum()) for found in seen.values())
-    left = sum(int((found[:, 1:].any(1) & ~found[:, -1]).sum()) for found in seen.values())
+    early = sum(int(found.any(1).sum()) for found in seen.values())
+    left = sum(int((found.any(1) & ~found[:, -1]).sum()) for found in seen.values())
     runs = sum(len(found) for found in seen.values())
     old = seen["OLD"]
     return Judgement(
-        "REFUTED" if old[:, 1:].any(1).all() and not old[:, -1].any() else "HALF" if old[:, 1:].any() else "CONFIRMED",
+        "REFUTED" if old.any(1).all() and not old[:, -1].any() else "HALF" if old.any() else "CONFIRMED",
         f"{early} of {runs} runs of all arms say background everywhere at some evaluation, "
-        f"{old[:, 1:].any(1).sum()} of {len(old)} of OLD; {left} of the {early} have left it by the end",
+        f"{old.any(1).sum()} of {len(old)} of OLD; {left} of the {early} have left it by the end",
     )
 
 

@@ -16,9 +16,11 @@ class Options:
     preset: Literal["laptop", "paper"] = "laptop"
     """laptop: small, on generated tasks. paper: the original's size in bf16 on ARC's tasks; needs `data` and a GPU."""
     data: Path | None = None
-    """Folder of ARC tasks (JSON) in the place of generated ones; by default $PITPROP_DATA, where that is set."""
-    size: int = 6
-    """Side of the canvas: tasks of a folder that fit are taken, generated ones have 6 to 10; 30 with paper."""
+    """Folder of ARC tasks (JSON) in the place of generated ones, or one that holds arc-agi-1, whose training tasks are
+    taken; by default $PITPROP_DATA, where that is set."""
+    size: int | None = None
+    """Side of the canvas, by default 6: tasks of a folder that fit are taken, generated ones have 6 to 10; 30 with
+    paper."""
     steps: int | None = None
     """Optimizer steps of each training: by default 240, with paper one epoch."""
     seeds: int = 1

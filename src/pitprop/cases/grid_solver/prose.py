@@ -1,11 +1,19 @@
 """What the README says of the numbers in words: accuracies of every arm, and what the seed got right and wrong."""
 
-import numpy as np
-
 from pitprop.cases._claims import Results
 from pitprop.cases.grid_solver.arms import MODULES
-from pitprop.cases.grid_solver.judges import background_at, effect, show, stayed, told
-from pitprop.trials.bisection.sequential import share_interval
+from pitprop.cases.grid_solver.judges import rises
+from pitprop.cases.grid_solver.readings import (
+    ENDINGS,
+    NEXT_TO_NONE,
+    background_at,
+    effect,
+    endings,
+    share,
+    show,
+    stayed,
+    told,
+)
 
 BY = {"effects": "foreground accuracy", "effects_on_loss": "held-out loss"}
 RULES = ("class-collapse", "adapter-runaway")
@@ -23,7 +31,7 @@ def prose(results: Results) -> str:
         for word in ("worse", "no difference within margin", "better", "inconclusive"):
             named = [name for name, verdict in found.items() if verdict == word]
             lines += [f"{word}: {', '.join(named)}."] if named else []
-    lines += ["", *detection(results)]
+    lines += ["", *detection(results), "", *switches(results)]
     copied = results["references"]["the input as it is"]
     lines += [
         "",
@@ -65,7 +73,7 @@ def accuracies(results: Results) -> list[str]:
     ]
     for name, arm in results["arms"].items():
         kept, runs = stayed(results, name)
-        ever = int(background_at(results, name)[:, 1:].any(1).sum())
+        ever = int(background_at(results, name).any(1).sum())
         cells = (
             name,
             str(runs),
@@ -78,31 +86,45 @@ def accuracies(results: Results) -> list[str]:
 
 
 def detection(results: Results) -> list[str]:
-    """How often each rule spoke, in runs that ended at background everywhere and in the others, and their marginals."""
+    """How often each rule spoke, by how the run ended, and the runs' marginals."""
     lines = [
-        "**What the rules say**, by whether a run of any arm ended at background everywhere (the runs whose steps were "
-        "kept; shares with 95 % intervals):",
+        "**What the rules say**, by how a run of any arm ended (the runs whose steps were kept; shares with 95 % "
+        "intervals):",
         "",
+        f"| rule | {' | '.join(ENDINGS)} |",
+        "|---|---|---|---|",
     ]
     for rule in RULES:
-        stuck, other = (_share(*told(results, rule, collapsed=collapsed)) for collapsed in (True, False))
-        lines.append(f"* `{rule}` speaks in {stuck} that did and in {other} that didn't.")
+        lines.append(f"| `{rule}` | {' | '.join(share(*told(results, rule, ending)) for ending in ENDINGS)} |")
     first = results["arms"]["OLD"]["steps"][1]
-    for collapsed in (True, False):
+    lines += ["", "Entropy of the answers' colours over that of the wanted ones:", ""]
+    for ending in ENDINGS:
         of = [
-            (arm["marginal_entropy"][i][1], arm["marginal_entropy"][i][-1])
+            (arm["marginal_entropy"][i][1], arm["raw"]["marginal_entropy"][i])
             for name, arm in results["arms"].items()
-            for i in np.flatnonzero(background_at(results, name)[:, -1] == collapsed)
+            for i, ended in enumerate(endings(results, name))
+            if ended == ending
         ]
         if of:
             early, late = zip(*of, strict=True)
-            lines.append(
-                f"* Entropy of the answers' colours over that of the wanted ones, in the {len(of)} that "
-                f"{'did' if collapsed else 'did not'}: {show(early)} at step {first}, {show(late)} at the end."
-            )
+            lines.append(f"* {ending} ({len(of)} runs): {show(early)} at step {first}, {show(late)} at the end.")
     return lines
 
 
-def _share(num: int, runs: int) -> str:
-    low, high = share_interval(num, runs)
-    return f"{num} of {runs} ({low:.0%} to {high:.0%})" if runs else "none"
+def switches(results: Results) -> list[str]:
+    """What each way of switching the modules on does to the answers, and whether the rule says so."""
+    staging = results["staging"]
+    lines = [
+        f"**The three modules switched on after 150 steps** ({len(staging)} seeds), against the branch that stays off:",
+        "",
+    ]
+    for name in ("hard", "ramp", "zero"):
+        looks = [of[name]["looks"] for of in staging.values()]
+        lost = sum(min(look["fg_accuracy"] for look in own[1:]) <= NEXT_TO_NONE for own in looks)
+        spoke = sum("stage-switch-shock" in of[name]["alarms"] for of in staging.values())
+        rise = ", ".join(f"{value:.0%}" for value in rises(results, name, relative=True))
+        lines.append(
+            f"* {name}: the held-out loss is up by as much as {rise} at some look, the foreground is lost (at most "
+            f"{NEXT_TO_NONE:.0%} right) at one in {lost} of {len(staging)}; `stage-switch-shock` speaks in {spoke}."
+        )
+    return lines

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pitprop._errors import PitpropError
 from pitprop.cases.grid_solver.augment import changed, draw
 from pitprop.cases.grid_solver.canvas import Batch, collate
 from pitprop.cases.grid_solver.clues import clue_penalty
@@ -82,6 +83,12 @@ def tasks(data: str, size: int) -> tuple[tuple[Task, ...], tuple[Task, ...]]:
             tuple(generate(NUM_HELD_OUT, seed=HELD_OUT_SEED, largest=size)),
         )
     found = read_folder(Path(data), largest=size)
+    if len(found) < 2:
+        raise PitpropError(
+            f"{data} has one task with grids of at most {size} x {size}",
+            means="every eighth is held out, so that none is left to train on.",
+            do="give a folder with more tasks, or a larger size.",
+        )
     return tuple(t for i, t in enumerate(found) if i % 8), tuple(found[::8])
 
 
@@ -103,10 +110,12 @@ class Solving:
 
     Args:
         seed: Of the initialisation, the dropout, the order of the tasks and their augmentation.
-        knobs: See `Knobs`.
+        knobs: See `Knobs`; raises `PitpropError` where the width is no multiple of 8.
     """
 
     def __init__(self, seed: int, knobs: Knobs):
+        if knobs.hidden_dim < 8 or knobs.hidden_dim % 8:
+            raise PitpropError(f"`hidden_dim` is {knobs.hidden_dim}", do="choose a multiple of 8.")
         torch.manual_seed(seed)
         self.seed, self.knobs = seed, knobs
         architecture = Architecture(**{f.name: getattr(knobs, f.name) for f in fields(Architecture)})

@@ -16,7 +16,7 @@ from pitprop.cases.grid_solver import paper
 from pitprop.cases.grid_solver.arms import configuration
 from pitprop.cases.grid_solver.claims import GRID
 from pitprop.cases.grid_solver.evaluation import pass_at
-from pitprop.cases.grid_solver.measurements import BISECTION, run_claims
+from pitprop.cases.grid_solver.measurements import BISECTION, COLLECTIONS, run_claims
 from pitprop.cases.grid_solver.options import Options
 from pitprop.cases.grid_solver.pictures import draw, draw_bisection
 from pitprop.cases.grid_solver.recipe import MAX_PAIRS, Knobs, Solving, held_out, prior, recipe, tasks
@@ -36,26 +36,34 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
         options: See there.
         claims: Also run all arms and judge every claim from these numbers (`claims.json`, `claims.md`).
         progress: Told before and after each training.
+
+    Raises:
+        PitpropError: The options don't fit together, or `data` has no tasks that fit; nothing is written then.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    named = options.data or os.environ.get("PITPROP_DATA")
-    data = str(Path(named).expanduser().absolute()) if named else ""
+    _check(options, claims)
+    data = _tasks_folder(options.data or os.environ.get("PITPROP_DATA"))
     if options.preset == "paper":
         return full_size(folder, options, data, progress)
-    steps = options.steps or recipe.steps
+    size = Knobs.size if options.size is None else options.size
+    trained, asked = map(len, tasks(data, size))
+    steps = recipe.steps if options.steps is None else options.steps
+    folder.mkdir(parents=True, exist_ok=True)
     configs = CONFIGS if options.config is None else (options.config,)
     meter = Meter(progress, options.seeds * len(configs))
     results: dict[str, Any] = {name: {} for name in configs}
     for name in configs:
         for seed in range(options.seeds):
             meter.enter(f"{name}, seed {seed}")
-            knobs = replace(Knobs(**configuration(name)), data=data, size=options.size)
+            knobs = replace(Knobs(**configuration(name)), data=data, size=size)
             results[name][str(seed)] = train(seed, knobs, steps)
             meter.tick()
-    store(results, folder / RESULTS)
-    pictures = draw(results, prior(data, options.size).tolist(), held_out(data, options.size), folder)
+    told = f"{data or 'generated'}: {trained} tasks to train on and {asked} held out"
+    told += f", canvas {size} x {size}, {steps} steps"
+    store({"tasks": told, **results}, folder / RESULTS)
+    pictures = draw(results, prior(data, size).tolist(), held_out(data, size), folder)
     pictures.append(draw_bisection(json.loads(BISECTION.read_text()), folder / "bisection.png"))
-    rows = [(f"{name}, seed {seed}", _line(one)) for name, found in results.items() for seed, one in found.items()]
+    rows = [("tasks", told)]
+    rows += [(f"{name}, seed {seed}", _line(one)) for name, found in results.items() for seed, one in found.items()]
     files = [folder / RESULTS, *pictures]
     if claims:
         judged, written = write_up(GRID, run_claims(CLAIM_SEEDS, progress=progress), folder)
@@ -66,6 +74,32 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
     )
 
 
+def _check(options: Options, claims: bool) -> None:
+    for name in ("steps", "seeds"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise PitpropError(f"`--{name}` is {value}", do="choose 1 or more.")
+    paper_size = paper.FULL["size"]
+    if options.preset == "paper" and options.size not in (None, paper_size):
+        raise PitpropError(f"The preset paper has a canvas of {paper_size} x {paper_size}", do="leave out --size.")
+    if options.preset == "paper" and (claims or options.seeds != 1):
+        raise PitpropError("The preset paper trains one configuration once", do="leave out --claims and --seeds.")
+    if claims and (options.data is not None or options.size is not None):
+        raise PitpropError(
+            "The claims are judged on generated tasks of one size",
+            do="leave out --data and --size, or measure on real tasks: "
+            "python -m pitprop.cases.grid_solver.claims --run --data DIR",
+        )
+
+
+def _tasks_folder(named: Path | str | None) -> str:
+    """The folder of tasks: as named, or ARC-AGI-1's training tasks where a folder of collections is."""
+    if not named:
+        return ""
+    folder = Path(named).expanduser().absolute()
+    collection = folder / COLLECTIONS["ARC-AGI-1"][0]
+    return str(collection if collection.is_dir() else folder)
+
+
 def full_size(folder: Path, options: Options, data: str, progress: OnProgress | None) -> CaseResult:
     """One epoch, or `options.steps`, of one configuration at the original's size."""
     if not data:
@@ -74,7 +108,9 @@ def full_size(folder: Path, options: Options, data: str, progress: OnProgress | 
             do="--data DIR: a folder of ARC tasks, for example ARC-AGI/data/training",
         )
     config = options.config or "new"
-    steps = options.steps or paper.steps_per_epoch(config)
+    steps = paper.steps_per_epoch(config) if options.steps is None else options.steps
+    tasks(data, paper.FULL["size"])  # before anything is written
+    folder.mkdir(parents=True, exist_ok=True)
     found = paper.train(paper.full_size(config, data), steps, progress=progress)
     store({"config": config, "steps": steps, **found}, folder / PAPER)
     rows = [

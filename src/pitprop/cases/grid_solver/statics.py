@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from itertools import islice
 from typing import Any
 
 import torch
@@ -10,16 +11,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pitprop.cases.grid_solver.arms import arms
 from pitprop.cases.grid_solver.canvas import Batch
+from pitprop.cases.grid_solver.encoders import pooled
 from pitprop.cases.grid_solver.hyperlora import HyperLoRA, apply_delta, ratio_at_start
 from pitprop.cases.grid_solver.injectors import CrossAttentionInjector, SigmoidFiLM
 from pitprop.cases.grid_solver.model import Architecture, GridSolver
 from pitprop.cases.grid_solver.recipe import Knobs, Solving, held_out
 from pitprop.cases.grid_solver.solver import Context, Solver
 from pitprop.cases.grid_solver.tasks import NUM_COLOURS
+from pitprop.cases.grid_solver.training_runs import raw
 
 FULL, NUM_TASKS, NUM_CELLS, NUM_KEYS = 256, 8, 100, 192
 """The original's width, and synthetic features: 8 tasks of 10 x 10, three shown pairs of 8 x 8 tokens."""
+FOREGROUND = -0.3
+"""Excess of background under which it is said next to nowhere. A convention."""
+BIAS_0 = ", bias 0"
+SWINGING: dict[str, dict[str, Any]] = {"OLD": {}, "bias -0.5": {}, f"NEW{BIAS_0}": {"bg_bias": 0.0}, "NEW": {}}
+"""Arms whose first steps are looked at; every second has the bias of the one before changed to -0.5."""
 SCALES = (0.1, 1.0, 10.0)
 
 
@@ -33,6 +42,7 @@ def statics(seeds: Sequence[int]) -> dict[str, Any]:
         "checkpointing": _by_seed(checkpointing, seeds),
         "decay": _by_seed(decay, seeds),
         "average": _by_seed(average, seeds),
+        "swing": _by_seed(swing, seeds),
     }
 
 
@@ -80,20 +90,45 @@ def probe(x: Float[Tensor, "cell width"], wanted: Bool[Tensor, " cell"]) -> floa
 
 @torch.no_grad()
 def film(seed: int) -> dict[str, float]:
-    """Relative change of the features by the seed's FiLM, and by the injector, at their initialisation."""
+    """Relative change of the features by the seed's FiLM, by the injector, and by its attention alone, at their
+    initialisation: of the model's own features and contexts of held-out tasks, at the original's width and this one's.
+    """
+    found, batch = {}, held_out("", Knobs.size)
+    for name, width, num in (("full", FULL, NUM_TASKS), ("here", Knobs.hidden_dim, len(batch.inputs))):
+        torch.manual_seed(seed)
+        some = Batch(*(part[:num] for part in batch))
+        model = GridSolver(_architecture(hidden_dim=width, use_cross_attention_context=True), size=Knobs.size).eval()
+        cells = model.grid(model.grid.embed(some.inputs))
+        tokens = model.context(some.shown_inputs, some.shown_outputs, some.shown)
+        keys, hidden = tokens.flatten(1, 2), model.context.hidden_keys(some.shown)
+        module: Any = model.injector
+        attended, _ = module.attention(cells.flatten(1, 2), keys, keys, key_padding_mask=hidden)
+        found[f"film_{name}"] = _change(cells, model.film(cells, pooled(tokens, some.shown)))
+        found[f"attention_{name}"] = float(attended.norm() / cells.norm())
+        found[f"injector_{name}"] = _change(cells, module(cells, keys, hidden))
     torch.manual_seed(seed)
-    x, c = torch.randn(NUM_TASKS, 10, 10, FULL), torch.randn(NUM_TASKS, FULL)
-    small = 0.1 * c  # a pooled context, whose mean over places is small
-    cells, keys = SigmoidFiLM(FULL), torch.randn(NUM_TASKS, NUM_KEYS, FULL)
-    attention = CrossAttentionInjector(FULL).eval()
-    return {
-        "film": _change(x, cells(x, c)),
-        "film_small_context": _change(x, cells(x, small)),
-        "attention_alone": _change(
-            x.flatten(1, 2), x.flatten(1, 2) + attention.attention(x.flatten(1, 2), keys, keys)[0]
-        ),
-        "injector": _change(x, attention(x, keys)),
-    }
+    x, c, module = torch.randn(NUM_TASKS, 10, 10, FULL), torch.randn(NUM_TASKS, FULL), SigmoidFiLM(FULL)
+    found["film_unit_context"] = _change(x, module(x, c))
+    return found
+
+
+def swing(seed: int, steps: int = 30) -> dict[str, float]:
+    """Excess of background that the weights say on held-out tasks, before and after each of the first `steps` steps.
+
+    Returns:
+        For each of `SWINGING` `step 0`; `foreground`, at how many evaluations in a row from the first on it is under
+        `FOREGROUND`; and `largest`, the most later.
+    """
+    found = {}
+    for name, knobs in SWINGING.items():
+        training = Solving(seed, Knobs(**arms()[name.removesuffix(BIAS_0)] | knobs))
+        said = [raw(training)["bg_excess"]]
+        for batch in islice(training.batches(0), steps):
+            training.step(batch)
+            said.append(raw(training)["bg_excess"])
+        num = next((i for i, excess in enumerate(said) if excess >= FOREGROUND), len(said))
+        found |= {f"{name}, step 0": said[0], f"{name}, foreground": num, f"{name}, largest": max(said[num:] or said)}
+    return found
 
 
 @torch.no_grad()

@@ -42,6 +42,7 @@ JUDGING = (
     "measurements.py",
     "statics.py",
     "judges.py",
+    "readings.py",
     "claims.py",
     "prose.py",
     "run.py",

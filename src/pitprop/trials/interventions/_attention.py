@@ -4,6 +4,7 @@ Seen are `F.scaled_dot_product_attention` (timm and HF models call it too), `nn.
 An active function mode keeps torch's modules off their fast path, so their attention is seen in eval mode as well.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pitprop.trials.interventions._targets import Applied, modules_at
+from pitprop.trials.interventions._targets import Applied, modules_at, places_at
 
 FUSED, MULTI_HEAD = F.scaled_dot_product_attention, F.multi_head_attention_forward
 SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax, torch.special.softmax)
@@ -29,13 +30,12 @@ def change_attention(training: Any, pattern: str, attend: Attend) -> Applied:
         pattern: Module path with wildcards.
         attend: Called for fused attention, multi-head attention and softmax; an answer counts as having acted.
     """
-    found = modules_at(training, pattern)
-    applied = Applied(tuple(found))
-    for path, module in found.items():
+    applied = Applied(tuple(modules_at(training, pattern)))
+    for path, module, calls in places_at(training, pattern, applied):
         entered: list[_Mode] = []
 
-        def enter(*_, path=path, module=module, entered=entered):
-            entered.append(_Mode(attend, applied, path, module))
+        def enter(*_, path=path, module=module, calls=calls, entered=entered):
+            entered.append(_Mode(attend, calls, path, module))
             entered[-1].__enter__()
 
         def leave(*_, entered=entered):
@@ -49,15 +49,15 @@ def change_attention(training: Any, pattern: str, attend: Attend) -> Applied:
 
 
 class _Mode(TorchFunctionMode):
-    def __init__(self, attend: Attend, applied: Applied, path: str, module: nn.Module):
+    def __init__(self, attend: Attend, calls: Counter, path: str, module: nn.Module):
         super().__init__()
-        self.attend, self.applied, self.path, self.module = attend, applied, path, module
+        self.attend, self.calls, self.path, self.module = attend, calls, path, module
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func in (FUSED, MULTI_HEAD, *SOFTMAX):
             answer = self.attend(self.path, self.module, func, args, kwargs)
             if answer is not NotImplemented:
-                self.applied.calls[self.path] += 1
+                self.calls[self.path] += 1
                 return answer
         return func(*args, **kwargs)

@@ -143,6 +143,39 @@ def modules_at(training: Any, pattern: str) -> dict[str, nn.Module]:
     return found
 
 
+def averages_of(training: Any) -> list[nn.Module]:
+    """Copies of the model that an average of its weights holds: what many trainings evaluate, so that a change of the
+    model must be made there too.
+
+    An average is an attribute with a method `update` or `update_parameters` and a copy inside, as torch's, timm's and
+    ema-pytorch's are. A plain copy is left alone: a reference or a teacher is no part of what is changed.
+    """
+    model = model_of(training)
+    own, known = {id(part) for part in model.modules()}, [path for path, _ in model.named_modules()]
+    holders = [
+        value
+        for value in vars(training).values()
+        if isinstance(value, nn.Module) and (hasattr(value, "update") or hasattr(value, "update_parameters"))
+    ]
+    return [
+        part
+        for holder in holders
+        for part in holder.modules()
+        if type(part) is type(model) and id(part) not in own and [path for path, _ in part.named_modules()] == known
+    ]
+
+
+def places_at(training: Any, pattern: str, applied: Applied) -> Iterator[tuple[str, nn.Module, Counter]]:
+    """`(path, module, counter of calls)` of what is at `pattern` in the model, and of the same modules in its averages,
+    whose calls don't count as having acted.
+    """
+    averages = averages_of(training)
+    for path, module in modules_at(training, pattern).items():
+        yield path, module, applied.calls
+        for average in averages:
+            yield path, average.get_submodule(path), Counter()
+
+
 def parameters_at(training: Any, pattern: str) -> dict[str, nn.Parameter]:
     """Parameters that match `pattern`, or that lie under a module that does."""
     model = model_of(training)
@@ -158,10 +191,10 @@ def parameters_at(training: Any, pattern: str) -> dict[str, nn.Parameter]:
 def change_output(training: Any, pattern: str, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Applied:
     """Hook every module at `pattern` so that its output (a tuple's first tensor) becomes `change(path, output)`."""
     applied = Applied(tuple(modules_at(training, pattern)))
-    for path, module in modules_at(training, pattern).items():
+    for path, module, calls in places_at(training, pattern, applied):
 
-        def hook(_module, _args, output, path=path):
-            applied.calls[path] += 1
+        def hook(_module, _args, output, path=path, calls=calls):
+            calls[path] += 1
             return change_first(output, lambda tensor: change(path, tensor), path)
 
         applied.hooks.append(module.register_forward_hook(hook))
@@ -171,10 +204,10 @@ def change_output(training: Any, pattern: str, change: Callable[[str, torch.Tens
 def change_input(training: Any, pattern: str, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Applied:
     """Hook every module at `pattern` so that its first positional input becomes `change(path, input)`."""
     applied = Applied(tuple(modules_at(training, pattern)))
-    for path, module in modules_at(training, pattern).items():
+    for path, module, calls in places_at(training, pattern, applied):
 
-        def hook(_module, args, path=path):
-            applied.calls[path] += 1
+        def hook(_module, args, path=path, calls=calls):
+            calls[path] += 1
             return change_first(tuple(args), lambda tensor: change(path, tensor), path)
 
         applied.hooks.append(module.register_forward_pre_hook(hook))

@@ -14,6 +14,7 @@ from pitprop.remedies import REMEDIES
 from pitprop.trials.interventions._insertion import measure_insertion, twin_of
 from pitprop.trials.interventions._targets import (
     Applied,
+    averages_of,
     change_first,
     groups_of,
     model_of,
@@ -72,25 +73,32 @@ class Replace:
     def apply(self, training: Any) -> Applied:
         make = _factory(self.remedy)
         model = model_of(training)
-        found = modules_at(training, self.path)
+        found, averages = modules_at(training, self.path), averages_of(training)
         applied = Applied(tuple(found))
         for path, old in found.items():
-            before = next(old.parameters(), None)
             twin = twin_of(old)
-            rng = torch.get_rng_state()
-            new = make(old)
-            torch.set_rng_state(rng)  # initialising the remedy must not shift the arm's dropout masks
-            if not isinstance(new, nn.Module):
-                raise PitpropError(f"`{self.remedy}` returned a {type(new).__name__} for `{path}`, not a torch module.")
-            if before is not None:
-                new.to(before.device)
-            new.train(old.training)
             parent, _, name = path.rpartition(".")
+            rng = torch.get_rng_state()
+            for average in averages:  # pairs its parameters with the model's by their order
+                there = average.get_submodule(parent)
+                setattr(there, name, self._made(make, getattr(there, name), path))
+                torch.set_rng_state(rng)
+            new = self._made(make, old, path)
+            torch.set_rng_state(rng)  # initialising the remedy must not shift the arm's dropout masks
             setattr(model.get_submodule(parent), name, new)
             new.register_forward_hook(lambda *_, path=path: applied.calls.update((path,)))
             measure_insertion(path, twin, new, applied, keep=self.keep)
             _hand_over(training, old, new)
         return applied
+
+    def _made(self, make: Callable[[nn.Module], nn.Module], old: nn.Module, path: str) -> nn.Module:
+        before = next(old.parameters(), None)
+        new = make(old)
+        if not isinstance(new, nn.Module):
+            raise PitpropError(f"`{self.remedy}` returned a {type(new).__name__} for `{path}`, not a torch module.")
+        if before is not None:
+            new.to(before.device)
+        return new.train(old.training)
 
 
 def _factory(remedy: str) -> Callable[[nn.Module], nn.Module]:

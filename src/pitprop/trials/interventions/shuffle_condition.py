@@ -1,6 +1,7 @@
 """ShuffleCondition: does it matter which condition an example gets?"""
 
 import inspect
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from pitprop._errors import PitpropError, nearest
-from pitprop.trials.interventions._targets import Applied, modules_at
+from pitprop.trials.interventions._targets import Applied, modules_at, places_at
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ class ShuffleCondition:
         return f"the pairing of examples with the {self.argument or 'output'} of `{self.path}`"
 
     def apply(self, training: Any) -> Applied:
-        found = modules_at(training, self.path)
-        applied = Applied(tuple(found))
-        for path, module in found.items():
+        applied = Applied(tuple(modules_at(training, self.path)))
+        for path, module, calls in places_at(training, self.path, applied):
             if self.argument is None:
-                module.register_forward_hook(lambda _m, _a, output, path=path: _rolled(output, applied, path))
+                module.register_forward_hook(
+                    lambda _m, _a, output, path=path, calls=calls: _rolled(output, calls, path)
+                )
                 continue
             signature = inspect.signature(module.forward)
             if self.argument not in signature.parameters:
@@ -43,21 +45,21 @@ class ShuffleCondition:
                     f"`{path}` takes no argument `{self.argument}`: {nearest(self.argument, signature.parameters)}"
                 )
 
-            def hook(_module, args, kwargs, path=path, signature=signature):
+            def hook(_module, args, kwargs, path=path, calls=calls, signature=signature):
                 bound = signature.bind(*args, **kwargs)
                 if self.argument in bound.arguments:
-                    bound.arguments[self.argument] = _rolled(bound.arguments[self.argument], applied, path)
+                    bound.arguments[self.argument] = _rolled(bound.arguments[self.argument], calls, path)
                 return bound.args, bound.kwargs
 
             module.register_forward_pre_hook(hook, with_kwargs=True)
         return applied
 
 
-def _rolled(value: Any, applied: Applied, path: str) -> Any:
+def _rolled(value: Any, calls: Counter, path: str) -> Any:
     def roll(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor) or leaf.dim() == 0 or len(leaf) < 2:
             return leaf
-        applied.calls[path] += 1
+        calls[path] += 1
         return leaf.roll(1, 0)
 
     return tree_map(roll, value)
