@@ -229,6 +229,59 @@ def test_flax_train_state_and_nnx_optimizer(tmp_path):
     assert state_in(optimizer.opt_state).table.names == ("bias", "kernel")
 
 
+class Tapped(nnx.Linear):
+    def __call__(self, x):
+        return pitprop.optax.tap("out", super().__call__(x))
+
+
+def test_nnx_as_the_documentation_has_it(tmp_path):
+    def trained(tx):
+        net, traces = Tapped(WIDTH, WIDTH, rngs=nnx.Rngs(0)), []
+        optimizer = nnx.Optimizer(net, tx, wrt=nnx.Param)
+
+        @nnx.jit
+        def step(net, optimizer, x, measure):
+            traces.append(1)
+            measured = nnx.value_and_grad(pitprop.optax.collect(lambda net, x: jnp.mean(net(x) ** 2)), has_aux=True)
+            (loss, taps), gradients = measured(net, x, measure=measure)
+            optimizer.update(net, gradients)
+            return loss, taps
+
+        @nnx.jit
+        def plain(net, optimizer, x):
+            loss, gradients = nnx.value_and_grad(lambda net, x: jnp.mean(net(x) ** 2))(net, x)
+            optimizer.update(net, gradients)
+            return loss
+
+        return net, optimizer, step, plain, traces
+
+    net, optimizer, step, _, traces = trained(pitprop.optax.watch(optax.adamw(1e-2)))
+    with pitprop.optax.session(run=tmp_path / "run", every=2, budget=None, quiet=True) as watch:
+        for _ in range(5):
+            loss, taps = step(net, optimizer, X, watch.sampling)
+            watch.take(optimizer, taps=taps, loss=loss)
+    assert series(tmp_path / "run", "token_cosine", "out")[0].tolist() == [0, 2, 4] and len(traces) == 1
+    other, optimizer, _, plain, _ = trained(optax.adamw(1e-2))
+    for _ in range(5):
+        plain(other, optimizer, X)
+    assert same(nnx.state(net, nnx.Param), nnx.state(other, nnx.Param))
+
+
+def test_a_collected_function_takes_measure_behind_its_own_arguments():
+    def sown(x, scale=2.0, **others):
+        pitprop.optax.sow("a", number=x * scale)
+        return x
+
+    def several(*xs):
+        return sown(*xs)
+
+    for function in (sown, several):
+        assert float(pitprop.optax.collect(function)(1.0, 3.0)[1]["number"]["a"]) == 3.0
+        assert np.isnan(pitprop.optax.collect(function)(1.0, 3.0, measure=jnp.asarray(False))[1]["number"]["a"])
+    assert np.isnan(pitprop.optax.collect(sown)(1.0, 3.0, jnp.asarray(False))[1]["number"]["a"])
+    assert pitprop.optax.collect(sown)(1.0, other=1)[0] == 1.0
+
+
 def test_parts_of_a_model_under_multi_transform(tmp_path):
     tx = optax.multi_transform(
         {"seen": pitprop.optax.watch(optax.sgd(0.1)), "other": optax.sgd(0.1)},

@@ -21,8 +21,8 @@ Training that is local on purpose (federated, local SGD between two averages, an
 arrays that the compiler distributes by itself (`jit` with shardings) need no sum, so only steps that are mapped over an
 axis are to be asked. Missed there: what was moved by `ppermute` or summed over some groups of workers only (a ring may
 be a sum, so it is not judged); what a sum or a product outside of the mapping made of the batch, which counts as
-everybody's; parameters that are equal at first, cut up, and differ by the worker's number alone; and a `vmap` with an
-axis name, which leaves no trace of its workers. Workers' results in one array that are brought together by other means
+everybody's; parameters in one array, side by side, that differ by the worker's number alone; and a `vmap` with an axis
+name, which leaves no trace of its workers. Workers' results in one array that are brought together by other means
 than a sum, a product or an extreme (by indexing and adding) are reported though they are right.
 
 ## Remedies
