@@ -17,7 +17,7 @@ from pitprop import RUN, PitpropError
 from pitprop.report import build
 from pitprop.trace import Reader
 from pitprop.watch import jax as edge
-from pitprop.watch.transformation import state_in
+from pitprop.watch.transformation import states_in
 
 WIDTH = 8
 RNG = np.random.default_rng(0)
@@ -226,7 +226,7 @@ def test_flax_train_state_and_nnx_optimizer(tmp_path):
         with pitprop.optax.session(run=tmp_path / name, every=1, budget=None, quiet=True) as watch:
             watch.take(given)
         assert series(tmp_path / name, "gradient_norm", "<model>")[1][0] > 0, name
-    assert state_in(optimizer.opt_state).table.names == ("bias", "kernel")
+    assert states_in(optimizer.opt_state)[0].table.names == ("bias", "kernel")
 
 
 class Tapped(nnx.Linear):
@@ -292,6 +292,45 @@ def test_parts_of_a_model_under_multi_transform(tmp_path):
         assert trace.sites("gradient_norm") == ("enc",)
 
 
+def test_several_watches_are_read_as_one(tmp_path):
+    groups = {"enc": "a", "head": "b", "gain": "b"}
+    watched = pitprop.optax.watch
+    both = optax.multi_transform({"a": watched(optax.adam(1e-2)), "b": watched(optax.sgd(0.1))}, groups)
+    _, _, traces = run(tmp_path, both, poison=(3,))
+    one = watched(optax.multi_transform({"a": optax.adam(1e-2), "b": optax.sgd(0.1)}, groups))
+    run(tmp_path / "one", one, poison=(3,))
+    assert len(traces) == 1
+    for indicator, site in (("gradient_norm", "head"), ("whole_gradient_norm", RUN)):
+        several, alone = (series(folder / "run", indicator, site) for folder in (tmp_path, tmp_path / "one"))
+        np.testing.assert_array_equal(several, alone)
+        assert np.isfinite(several[1]).tolist() == [True] * 3 + [False] * 3
+
+
+def test_a_watch_that_rests_keeps_its_last_numbers(tmp_path):
+    waiting = optax.MultiSteps(pitprop.optax.watch(optax.sgd(0.1)), 2)
+    parts = {"a": pitprop.optax.watch(optax.sgd(0.1)), "b": waiting.gradient_transformation()}
+    run(tmp_path, optax.multi_transform(parts, {"enc": "a", "head": "b", "gain": "b"}), steps=4)
+    assert series(tmp_path / "run", "gradient_norm", "enc")[0].tolist() == [0, 1, 2, 3]
+    steps, norms = series(tmp_path / "run", "gradient_norm", "head")
+    assert steps.tolist() == [1, 2, 3] and norms[0] == norms[1] != norms[2], "absent before its first update"
+
+
+@pytest.mark.parametrize("of", ["state", "taps"])
+def test_one_of_an_ensemble_is_asked_for(of, tmp_path):
+    tx = pitprop.optax.watch(optax.sgd(0.1))
+    p = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf, 3 * leaf]), params())
+    step = jax.jit(jax.vmap(step_with(tx, []), (0, 0, None, None)))
+    _, state, _, taps = step(p, jax.vmap(tx.init)(p), X, Y)
+    first = jax.tree.map(lambda a: a[0], {"state": state, "taps": taps})
+    with pitprop.optax.session(run=tmp_path / "run", every=1, budget=None, quiet=True) as watch:
+        with pytest.raises(PitpropError, match=rf"with a leading axis, of shape \(3,\)(.|\n)*a\[0\], {of}\)"):
+            watch.take(**first | {of: {"state": state, "taps": taps}[of]})
+        watch.take(**first)
+    assert float(series(tmp_path / "run", "weight_rms", "head")[1][0]) == pytest.approx(
+        float(jnp.sqrt(jnp.mean(params()["head"]["w"] ** 2)))
+    )
+
+
 def test_a_link_in_a_chain_has_gradients_and_no_updates(tmp_path):
     run(tmp_path, optax.chain(pitprop.optax.watch(), optax.sgd(0.1)), steps=1)
     with Reader(tmp_path / "run") as trace:
@@ -354,6 +393,7 @@ def errors():
     state = tx.init(params())
     return {
         "without the state of a watched optimizer": lambda watch: watch.take(optax.sgd(0.1).init(params())),
+        "2 states of `pitprop.optax.watch` that measure `enc.b`": lambda watch: watch.take((state, state)),
         "`take` was called inside of compiled code": lambda watch: jax.jit(lambda s: watch.take(s))(state),
         "inside of the step: `pitprop.optax.sow": lambda watch: watch.take(state, outputs=jnp.ones(4)),
         "a name of pitprop's own": lambda watch: watch.take(state, gradient_norm=1.0),

@@ -63,7 +63,7 @@ def collect(function: Callable[..., Any], *, has_aux: bool = False) -> Callable[
     @functools.wraps(function)
     def collected(*args: Any, measure: Any = True, **kwargs: Any) -> Any:
         if len(args) > place:
-            *args, measure = args
+            args, measure = args[:-1], args[-1]
         with collecting(measure) as numbers:
             result = function(*args, **kwargs)
         return (result[0], (result[1], numbers)) if has_aux else (result, numbers)

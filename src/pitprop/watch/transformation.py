@@ -93,10 +93,10 @@ def watch(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def state_in(tree: Any) -> WatchState | None:
-    """The first `WatchState` in a pytree, such as an optimizer's state or all that a step returns."""
+def states_in(tree: Any) -> list[WatchState]:
+    """Every `WatchState` in a pytree, such as an optimizer's state or all that a step returns; none inside another."""
     leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, WatchState))
-    return next((leaf for leaf in leaves if isinstance(leaf, WatchState)), None)
+    return [leaf for leaf in leaves if isinstance(leaf, WatchState)]
 
 
 def by_site(norms: Float[np.ndarray, "array 3"], names: Sequence[str], sizes: Sequence[int]) -> dict:
