@@ -300,7 +300,7 @@ def test_several_watches_are_read_as_one(tmp_path):
     one = watched(optax.multi_transform({"a": optax.adam(1e-2), "b": optax.sgd(0.1)}, groups))
     run(tmp_path / "one", one, poison=(3,))
     assert len(traces) == 1
-    for indicator, site in (("gradient_norm", "head"), ("whole_gradient_norm", RUN)):
+    for indicator, site in (("gradient_norm", "head"), ("whole_gradient_norm", RUN), ("update_ratio", "enc")):
         several, alone = (series(folder / "run", indicator, site) for folder in (tmp_path, tmp_path / "one"))
         np.testing.assert_array_equal(several, alone)
         assert np.isfinite(several[1]).tolist() == [True] * 3 + [False] * 3
@@ -336,6 +336,20 @@ def test_a_link_in_a_chain_has_gradients_and_no_updates(tmp_path):
     with Reader(tmp_path / "run") as trace:
         names = trace.indicators()
     assert "gradient_norm" in names and "update_ratio" not in names
+
+
+def test_where_all_is_nan_the_numbers_are_nan_and_not_absent(tmp_path):
+    run(tmp_path, pitprop.optax.watch(optax.sgd(0.1)), steps=4, poison=(1,))
+    for indicator, finite in (("gradient_norm", 1), ("update_ratio", 1), ("weight_rms", 2)):
+        _, values = series(tmp_path / "run", indicator, "head")
+        assert np.isfinite(values).tolist() == [row < finite for row in range(4)], indicator
+
+
+def test_a_part_without_updates_has_no_update_ratio(tmp_path):
+    parts = {"a": pitprop.optax.watch(optax.sgd(0.1)), "b": optax.chain(pitprop.optax.watch(), optax.sgd(0.1))}
+    run(tmp_path, optax.multi_transform(parts, {"enc": "a", "head": "b", "gain": "b"}), steps=1)
+    with Reader(tmp_path / "run") as trace:
+        assert trace.sites("update_ratio") == ("enc",) and "head" in trace.sites("weight_rms")
 
 
 def test_exact_zeros_and_resuming(tmp_path):

@@ -317,8 +317,8 @@ def _local(array: Any, given: str = "", what: str = "") -> jax.Array:
     if what and array.size != 1:
         raise PitpropError(
             f"`take` got {what} with a leading axis, of shape {array.shape}",
-            means="It is of several trainings or steps (`vmap`, `lax.map`, `lax.scan`). A trace keeps one number per step, "
-            "indicator and site.",
+            means="It is of several trainings or steps (`vmap`, `lax.map`, `lax.scan`). A trace keeps one number per "
+            "step, indicator and site.",
             do=f"give it one of them: `jax.tree.map(lambda a: a[0], {given})`.",
             read=PAGE,
         )
