@@ -306,6 +306,14 @@ def test_several_watches_are_read_as_one(tmp_path):
         assert np.isfinite(several[1]).tolist() == [True] * 3 + [False] * 3
 
 
+def test_histograms_of_one_module_in_two_watches_are_added(tmp_path):
+    watched = pitprop.optax.watch(optax.sgd(0.1), histograms=True)
+    parts = {"a": watched, "b": watched, "c": pitprop.optax.watch(optax.sgd(0.1))}
+    run(tmp_path, optax.multi_transform(parts, {"enc": {"w": "a", "b": "b"}, "head": "c", "gain": "c"}), steps=1)
+    with Reader(tmp_path / "run") as trace:
+        assert trace.array("gradient_histogram", 0, "enc").sum() == WIDTH * WIDTH + WIDTH
+
+
 def test_a_watch_that_rests_keeps_its_last_numbers(tmp_path):
     waiting = optax.MultiSteps(pitprop.optax.watch(optax.sgd(0.1)), 2)
     parts = {"a": pitprop.optax.watch(optax.sgd(0.1)), "b": waiting.gradient_transformation()}

@@ -132,9 +132,9 @@ def of_jax(subject: "JaxSubject") -> list[Finding]:
     if not parts:
         return []
     message = (
-        f"{len(parts)} parameters ({some(parts)}) are computed by each worker from its own batch, with no psum or "
+        f"{len(parts)} parameters ({some(parts)}) are computed by each worker from its own batch (or its number), with "
+        "no psum or pmean between."
     )
-    message += "pmean between."
     return [found(NAME, "failure", common(parts), message, {"num_tensors": len(parts)})]
 
 

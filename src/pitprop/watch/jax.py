@@ -258,8 +258,8 @@ class JaxEdge:
             self._num_gradients += len(names)
             sizes = [size for part in begun for size in part.table.sizes]
             found = by_site(np.concatenate([part.norms for part in begun]), names, sizes)
-            for part in begun:
-                arrays += histograms_by_site(part.counts, part.table.names)
+            counted = [name for part in begun if len(part.counts) for name in part.table.names]
+            arrays = histograms_by_site(np.concatenate([part.counts for part in begun]), counted)
         found |= taps
         return found | derived(found, None), arrays
 
