@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 from pitprop import PitpropError
+from pitprop.checks import unsynchronised_replicas
 from pitprop.checks._jax import JaxSubject, run_jax
 from pitprop.cli import main
 from pitprop.trials.jax import Transformation
@@ -141,6 +142,122 @@ def test_gradients_that_are_averaged_outside_of_the_mapping_are_synchronised():
 
     state = {"params": HEALTHY, "opt_state": ()}
     assert not run_jax(JaxSubject(step=step, state=state, tx=SGD, batches=((X, C, Y),)), allow=("not-run",))
+
+
+SHARE, WHOLE = P("data"), P()
+FLAT = {"w": draw(4, 2)}
+
+
+def linear(p, x, y):
+    return error(x @ p["w"], y)
+
+
+def descend(p, gradients):
+    return jax.tree.map(lambda w, g: w - 0.1 * g, p, gradients)
+
+
+def average(tree):
+    return jax.lax.pmean(tree, "data")
+
+
+def alone(p, x, y):
+    return descend(p, jax.grad(linear)(p, x, y))
+
+
+def together(p, x, y):
+    return descend(p, average(jax.grad(linear)(p, x, y)))
+
+
+def by_vma(p, x, y):
+    return descend(p, jax.grad(lambda p: average(linear(p, x, y)))(p))
+
+
+def sharded(p, x, y):
+    gradient = jax.grad(linear)({"w": jax.lax.all_gather(p["w"], "data", tiled=True)}, x, y)["w"]
+    return descend(p, {"w": jax.lax.psum_scatter(gradient, "data", tiled=True)})
+
+
+def columns(p, x, y, mean=average):
+    def loss_of(p):
+        return error(x @ p["w"], jax.lax.dynamic_slice_in_dim(y, jax.lax.axis_index("model"), p["w"].shape[1], 1))
+
+    return descend(p, mean(jax.grad(loss_of)(p)))
+
+
+def ring(p, x, y):
+    part = total = jax.grad(linear)(p, x, y)
+    for _ in range(jax.lax.axis_size("data") - 1):
+        part = jax.lax.ppermute(part, "data", [(0, 1), (1, 0)])
+        total = jax.tree.map(jnp.add, total, part)
+    return descend(p, total)
+
+
+def over(worker, *, weights=WHOLE, batch=SHARE, results=None, axes=("data", "model"), vma=False):
+    mesh = AbstractMesh((2,) * len(axes), axes, axis_types=(AxisType.Auto,) * len(axes))
+    specs = {"in_specs": (weights, batch, batch), "out_specs": weights if results is None else results}
+    return jax.shard_map(worker, mesh=mesh, check_vma=vma, **specs)
+
+
+def scanned(once):
+    return lambda p, x, y: jax.lax.scan(lambda p, _: (once(p, x, y), None), p, length=2)[0]
+
+
+def looped(once):
+    return lambda p, x, y: jax.lax.fori_loop(0, x.shape[0] + jnp.argmax(p["w"]), lambda _, p: once(p, x, y), p)
+
+
+def skipped(once):
+    return lambda p, x, y: jax.lax.cond(jnp.isfinite(x).all(), once, lambda p, x, y: p, p, x, y)
+
+
+def side_by_side(worker, then):
+    """As `pmap` hands them out: the workers' parameters in one array."""
+    several = over(lambda *given: jax.tree.map(lambda w: w[None], worker(*given)), results=SHARE)
+    return lambda *given: jax.tree.map(then, several(*given))
+
+
+def replicas(update):
+    def step(state, batch, tx):
+        return {"params": update(state["params"], *batch), "opt_state": ()}, {}
+
+    one = JaxSubject(step=step, state={"params": FLAT, "opt_state": ()}, tx=SGD, batches=((X, Y),))
+    return [finding.severity for finding in unsynchronised_replicas.of_jax(one)]
+
+
+RIGHT = {
+    "one axis": over(together, axes=("data",)),
+    "two axes": over(together),
+    "two axes, summed by jax": over(by_vma, vma=True),
+    "FSDP": over(sharded, weights=SHARE),
+    "FSDP, several steps": scanned(over(sharded, weights=SHARE)),
+    "tensor parallel": over(columns, weights=P(None, "model")),
+    "ring": over(ring),
+    "while": looped(over(together)),
+    "cond": skipped(over(together)),
+    "everybody has the whole batch": over(alone, batch=WHOLE),
+    "averaged outside": side_by_side(alone, lambda w: w.mean(0)),
+}
+WRONG = {
+    "one axis": over(alone, axes=("data",)),
+    "two axes": over(alone),
+    "tensor parallel": over(lambda p, x, y: columns(p, x, y, mean=lambda g: g), weights=P(None, "model")),
+    "summed over the wrong axis": over(lambda p, x, y: descend(p, jax.lax.pmean(jax.grad(linear)(p, x, y), "model"))),
+    "another number to each": over(lambda p, x, y: descend(p, {"w": jax.lax.axis_index("model")})),
+    "scan": scanned(over(alone)),
+    "while": looped(over(alone)),
+    "cond": skipped(over(alone)),
+    "only the first worker's is kept": side_by_side(alone, lambda w: w[0]),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_mapping_that_synchronises_is_left_alone(name):
+    assert replicas(RIGHT[name]) == []
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mapping_that_does_not_is_a_failure(name):
+    assert replicas(WRONG[name]) == ["failure"]
 
 
 def test_a_step_that_uses_another_transformation_is_told_so():

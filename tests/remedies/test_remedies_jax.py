@@ -11,6 +11,8 @@ from torch import nn
 
 from pitprop.remedies.jax import adaln_zero as jax_adaln
 from pitprop.remedies.jax import gated_attention as jax_gates
+from pitprop.remedies.jax.agc import agc as jax_agc
+from pitprop.remedies.jax.global_norm_clip import global_norm_clip
 from pitprop.remedies.jax.layer_scale import LayerScale as JaxLayerScale
 from pitprop.remedies.jax.norm_match import norm_match as jax_norm_match
 from pitprop.remedies.jax.null_embedding import NullEmbedding as JaxNullEmbedding
@@ -22,11 +24,13 @@ from pitprop.remedies.jax.zclip import zclip
 from pitprop.remedies.torch.adaln_zero import AdaLNZero
 from pitprop.remedies.torch.agc import agc
 from pitprop.remedies.torch.gated_attention import ElementwiseGate, HeadwiseGate
+from pitprop.remedies.torch.gradient_stabiliser import GradientStabiliser
 from pitprop.remedies.torch.layer_scale import LayerScale
 from pitprop.remedies.torch.norm_match import norm_match
 from pitprop.remedies.torch.null_embedding import NullEmbedding
 from pitprop.remedies.torch.qk_norm import QKNorm
 from pitprop.remedies.torch.sigma_reparam import SigmaReparamLinear
+from pitprop.remedies.torch.staged import Staged
 from pitprop.remedies.torch.warm_up_cosine import warm_up_cosine
 from pitprop.remedies.torch.zclip import ZClip
 
@@ -124,22 +128,61 @@ def test_twins_agree_on_values_and_gradients(name):
     same(tuple(tensor.grad for tensor in tensors), gradients)
 
 
+def leaves(*arrays):
+    return [torch.from_numpy(array.copy()).requires_grad_() for array in arrays]
+
+
 def test_norm_match():
-    branch, stream = draw(*STREAM), draw(*STREAM, seed=1)
-    theirs = norm_match(torch.from_numpy(branch), torch.from_numpy(stream), strength=0.3)
-    same(theirs, jax_norm_match(jnp.asarray(branch), jnp.asarray(stream), strength=0.3))
-    gradient = jax.grad(lambda b: jax_norm_match(b, jnp.asarray(stream)).sum())(jnp.zeros(STREAM))
+    given = draw(*STREAM), draw(*STREAM, seed=1)
+    branch, stream = leaves(*given)
+    theirs = norm_match(branch, stream, strength=0.3)
+    same(theirs, jax_norm_match(*given, strength=0.3))
+    theirs.sin().sum().backward()
+    total = lambda *given: jnp.sin(jax_norm_match(*given, strength=0.3)).sum()  # noqa: E731
+    same((branch.grad, stream.grad), jax.grad(total, argnums=(0, 1))(*map(jnp.asarray, given)))
+    gradient = jax.grad(lambda b: jax_norm_match(b, jnp.asarray(given[1])).sum())(jnp.zeros(STREAM))
     assert bool(jnp.isfinite(gradient).all())
 
 
 def test_adaln_zero():
     theirs, ours = AdaLNZero(WIDTH, CONDITION), jax_adaln.AdaLNZero(WIDTH, CONDITION, rngs=rngs())
-    x, condition = draw(*STREAM), draw(BATCH, CONDITION, seed=1)
-    assert np.array_equal(ours(jnp.asarray(x), jnp.asarray(condition), jnp.tanh), x), "the identity, exactly"
-    assert torch.equal(theirs(torch.from_numpy(x), torch.from_numpy(condition), torch.tanh), torch.from_numpy(x))
+    given = draw(*STREAM), draw(BATCH, CONDITION, seed=1)
+    x, condition = leaves(*given)
+    arrays = tuple(map(jnp.asarray, given))
+    assert np.array_equal(ours(*arrays, jnp.tanh), given[0]), "the identity, exactly"
+    assert torch.equal(theirs(x, condition, torch.tanh), x)
     hand_over(theirs, ours)
-    out = theirs(torch.from_numpy(x), torch.from_numpy(condition), torch.tanh)
-    same(out, ours(jnp.asarray(x), jnp.asarray(condition), jnp.tanh))
+    out = theirs(x, condition, torch.tanh)
+    same(out, ours(*arrays, jnp.tanh))
+    out.sin().sum().backward()
+    total = lambda module, *given: jnp.sin(module(*given, jnp.tanh)).sum()  # noqa: E731
+    projection, *inputs = nnx.grad(total, argnums=(0, 1, 2))(ours, *arrays)
+    same((x.grad, condition.grad), tuple(inputs))
+    weights = theirs.projection
+    own = projection["projection"]
+    same((weights.weight.grad.T, weights.bias.grad), (own["kernel"][...], own["bias"][...]))
+
+
+@pytest.mark.parametrize(("start", "ramp"), [(2, 0), (1, 4)])
+def test_staged(start, ramp):
+    theirs, x, old, new = Staged(start=start, ramp=ramp), draw(*STREAM), draw(WIDTH, seed=1), draw(WIDTH, seed=2)
+    mixed = lambda x, a, b, step: staged(x * a, jnp.tanh(x * b), strength(step, start=start, ramp=ramp))  # noqa: E731
+    gradients = jax.grad(lambda *given: jnp.sin(mixed(*given)).sum(), argnums=(0, 1, 2))
+    shares = []
+    for step in range(7):
+        given = leaves(x, old, new)
+        out = theirs(given[0], lambda x, a=given[1]: x * a, lambda x, b=given[2]: torch.tanh(x * b))
+        arrays = tuple(map(jnp.asarray, (x, old, new)))
+        same(out, mixed(*arrays, step))
+        out.sin().sum().backward()
+        # A path that is left out has no gradient in torch and one of exactly zero here.
+        expected = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in given]
+        same(tuple(expected), gradients(*arrays, step))
+        shares.append(theirs.strength)
+        theirs.advance()
+    assert (
+        shares == [float(strength(step, start=start, ramp=ramp)) for step in range(7)] and shares[0] < shares[-1] == 1
+    )
 
 
 @pytest.mark.parametrize(("init", "std"), [("normal", 0.02), ("scaled", (0.02 / 400) ** 0.5)])
@@ -208,7 +251,7 @@ def test_zclip_clips_spikes_alike_and_leaves_the_rest():
     assert again.state_dict() == theirs.state_dict()
 
 
-def test_agc_gives_the_numbers_of_optax():
+def test_agc():
     weights = {"w": draw(5, 3) * [[1e-5], [1], [1], [1], [1]], "b": draw(5, seed=1), "conv": draw(4, 3, 2, 2, seed=2)}
     gradients = {name: draw(*w.shape, seed=9) * 0.05 for name, w in weights.items()}
     parameters = {name: nn.Parameter(torch.from_numpy(w)) for name, w in weights.items()}
@@ -217,11 +260,27 @@ def test_agc_gives_the_numbers_of_optax():
     agc(parameters.values(), 0.02)
     axes = {"w": (1, 0), "b": (0,), "conv": (2, 3, 1, 0)}
     flax = [{name: jnp.asarray(tree[name].transpose(axes[name])) for name in axes} for tree in (gradients, weights)]
-    clip = optax.adaptive_grad_clip(0.02)
+    clip = jax_agc(0.02)
     updates, _ = clip.update(flax[0], clip.init(flax[1]), flax[1])
     for name, parameter in parameters.items():
         np.testing.assert_allclose(updates[name], parameter.grad.numpy().transpose(axes[name]), rtol=1e-10)
     assert not np.allclose(parameters["w"].grad[0], gradients["w"][0]), "a row of small weights is clipped"
+
+
+@pytest.mark.parametrize("norm", [0.5, 3.0])
+def test_global_norm_clip(norm):
+    directions = [draw(4, 3), draw(5, seed=1)]
+    gradients = [d * norm / np.sqrt(sum((d**2).sum() for d in directions)) for d in directions]
+    clip = global_norm_clip(2.0)
+    clipped, _ = jax.jit(clip.update)(list(map(jnp.asarray, gradients)), clip.init(None))
+    same(tuple(g * min(1, 2.0 / norm) for g in gradients), tuple(clipped))
+    parameters = [nn.Parameter(torch.zeros(g.shape)) for g in gradients]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = torch.from_numpy(gradient.copy())
+    GradientStabiliser(max_norm=2.0, max_value=float("inf")).clip_gradients(parameters)
+    same(tuple(p.grad for p in parameters), tuple(clipped), rtol=1e-6)  # torch divides by the norm + 1e-6
+    lost, _ = clip.update([jnp.asarray([1.0, jnp.nan]), jnp.ones(3)], clip.init(None))
+    assert all(np.isnan(g).all() for g in lost)
 
 
 def test_warm_up_cosine_gives_the_numbers_of_optax():

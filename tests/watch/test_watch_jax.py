@@ -17,7 +17,7 @@ from pitprop import RUN, PitpropError
 from pitprop.report import build
 from pitprop.trace import Reader
 from pitprop.watch import jax as edge
-from pitprop.watch.transformation import state_in
+from pitprop.watch.transformation import states_in
 
 WIDTH = 8
 RNG = np.random.default_rng(0)
@@ -226,7 +226,60 @@ def test_flax_train_state_and_nnx_optimizer(tmp_path):
         with pitprop.optax.session(run=tmp_path / name, every=1, budget=None, quiet=True) as watch:
             watch.take(given)
         assert series(tmp_path / name, "gradient_norm", "<model>")[1][0] > 0, name
-    assert state_in(optimizer.opt_state).table.names == ("bias", "kernel")
+    assert states_in(optimizer.opt_state)[0].table.names == ("bias", "kernel")
+
+
+class Tapped(nnx.Linear):
+    def __call__(self, x):
+        return pitprop.optax.tap("out", super().__call__(x))
+
+
+def test_nnx_as_the_documentation_has_it(tmp_path):
+    def trained(tx):
+        net, traces = Tapped(WIDTH, WIDTH, rngs=nnx.Rngs(0)), []
+        optimizer = nnx.Optimizer(net, tx, wrt=nnx.Param)
+
+        @nnx.jit
+        def step(net, optimizer, x, measure):
+            traces.append(1)
+            measured = nnx.value_and_grad(pitprop.optax.collect(lambda net, x: jnp.mean(net(x) ** 2)), has_aux=True)
+            (loss, taps), gradients = measured(net, x, measure=measure)
+            optimizer.update(net, gradients)
+            return loss, taps
+
+        @nnx.jit
+        def plain(net, optimizer, x):
+            loss, gradients = nnx.value_and_grad(lambda net, x: jnp.mean(net(x) ** 2))(net, x)
+            optimizer.update(net, gradients)
+            return loss
+
+        return net, optimizer, step, plain, traces
+
+    net, optimizer, step, _, traces = trained(pitprop.optax.watch(optax.adamw(1e-2)))
+    with pitprop.optax.session(run=tmp_path / "run", every=2, budget=None, quiet=True) as watch:
+        for _ in range(5):
+            loss, taps = step(net, optimizer, X, watch.sampling)
+            watch.take(optimizer, taps=taps, loss=loss)
+    assert series(tmp_path / "run", "token_cosine", "out")[0].tolist() == [0, 2, 4] and len(traces) == 1
+    other, optimizer, _, plain, _ = trained(optax.adamw(1e-2))
+    for _ in range(5):
+        plain(other, optimizer, X)
+    assert same(nnx.state(net, nnx.Param), nnx.state(other, nnx.Param))
+
+
+def test_a_collected_function_takes_measure_behind_its_own_arguments():
+    def sown(x, scale=2.0, **others):
+        pitprop.optax.sow("a", number=x * scale)
+        return x
+
+    def several(*xs):
+        return sown(*xs)
+
+    for function in (sown, several):
+        assert float(pitprop.optax.collect(function)(1.0, 3.0)[1]["number"]["a"]) == 3.0
+        assert np.isnan(pitprop.optax.collect(function)(1.0, 3.0, measure=jnp.asarray(False))[1]["number"]["a"])
+    assert np.isnan(pitprop.optax.collect(sown)(1.0, 3.0, jnp.asarray(False))[1]["number"]["a"])
+    assert pitprop.optax.collect(sown)(1.0, other=1)[0] == 1.0
 
 
 def test_parts_of_a_model_under_multi_transform(tmp_path):
@@ -239,11 +292,72 @@ def test_parts_of_a_model_under_multi_transform(tmp_path):
         assert trace.sites("gradient_norm") == ("enc",)
 
 
+def test_several_watches_are_read_as_one(tmp_path):
+    groups = {"enc": "a", "head": "b", "gain": "b"}
+    watched = pitprop.optax.watch
+    both = optax.multi_transform({"a": watched(optax.adam(1e-2)), "b": watched(optax.sgd(0.1))}, groups)
+    _, _, traces = run(tmp_path, both, poison=(3,))
+    one = watched(optax.multi_transform({"a": optax.adam(1e-2), "b": optax.sgd(0.1)}, groups))
+    run(tmp_path / "one", one, poison=(3,))
+    assert len(traces) == 1
+    for indicator, site in (("gradient_norm", "head"), ("whole_gradient_norm", RUN), ("update_ratio", "enc")):
+        several, alone = (series(folder / "run", indicator, site) for folder in (tmp_path, tmp_path / "one"))
+        np.testing.assert_array_equal(several, alone)
+        assert np.isfinite(several[1]).tolist() == [True] * 3 + [False] * 3
+
+
+def test_histograms_of_one_module_in_two_watches_are_added(tmp_path):
+    watched = pitprop.optax.watch(optax.sgd(0.1), histograms=True)
+    parts = {"a": watched, "b": watched, "c": pitprop.optax.watch(optax.sgd(0.1))}
+    run(tmp_path, optax.multi_transform(parts, {"enc": {"w": "a", "b": "b"}, "head": "c", "gain": "c"}), steps=1)
+    with Reader(tmp_path / "run") as trace:
+        assert trace.array("gradient_histogram", 0, "enc").sum() == WIDTH * WIDTH + WIDTH
+
+
+def test_a_watch_that_rests_keeps_its_last_numbers(tmp_path):
+    waiting = optax.MultiSteps(pitprop.optax.watch(optax.sgd(0.1)), 2)
+    parts = {"a": pitprop.optax.watch(optax.sgd(0.1)), "b": waiting.gradient_transformation()}
+    run(tmp_path, optax.multi_transform(parts, {"enc": "a", "head": "b", "gain": "b"}), steps=4)
+    assert series(tmp_path / "run", "gradient_norm", "enc")[0].tolist() == [0, 1, 2, 3]
+    steps, norms = series(tmp_path / "run", "gradient_norm", "head")
+    assert steps.tolist() == [1, 2, 3] and norms[0] == norms[1] != norms[2], "absent before its first update"
+
+
+@pytest.mark.parametrize("of", ["state", "taps"])
+def test_one_of_an_ensemble_is_asked_for(of, tmp_path):
+    tx = pitprop.optax.watch(optax.sgd(0.1))
+    p = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf, 3 * leaf]), params())
+    step = jax.jit(jax.vmap(step_with(tx, []), (0, 0, None, None)))
+    _, state, _, taps = step(p, jax.vmap(tx.init)(p), X, Y)
+    first = jax.tree.map(lambda a: a[0], {"state": state, "taps": taps})
+    with pitprop.optax.session(run=tmp_path / "run", every=1, budget=None, quiet=True) as watch:
+        with pytest.raises(PitpropError, match=rf"with a leading axis, of shape \(3,\)(.|\n)*a\[0\], {of}\)"):
+            watch.take(**first | {of: {"state": state, "taps": taps}[of]})
+        watch.take(**first)
+    assert float(series(tmp_path / "run", "weight_rms", "head")[1][0]) == pytest.approx(
+        float(jnp.sqrt(jnp.mean(params()["head"]["w"] ** 2)))
+    )
+
+
 def test_a_link_in_a_chain_has_gradients_and_no_updates(tmp_path):
     run(tmp_path, optax.chain(pitprop.optax.watch(), optax.sgd(0.1)), steps=1)
     with Reader(tmp_path / "run") as trace:
         names = trace.indicators()
     assert "gradient_norm" in names and "update_ratio" not in names
+
+
+def test_where_all_is_nan_the_numbers_are_nan_and_not_absent(tmp_path):
+    run(tmp_path, pitprop.optax.watch(optax.sgd(0.1)), steps=4, poison=(1,))
+    for indicator, finite in (("gradient_norm", 1), ("update_ratio", 1), ("weight_rms", 2)):
+        _, values = series(tmp_path / "run", indicator, "head")
+        assert np.isfinite(values).tolist() == [row < finite for row in range(4)], indicator
+
+
+def test_a_part_without_updates_has_no_update_ratio(tmp_path):
+    parts = {"a": pitprop.optax.watch(optax.sgd(0.1)), "b": optax.chain(pitprop.optax.watch(), optax.sgd(0.1))}
+    run(tmp_path, optax.multi_transform(parts, {"enc": "a", "head": "b", "gain": "b"}), steps=1)
+    with Reader(tmp_path / "run") as trace:
+        assert trace.sites("update_ratio") == ("enc",) and "head" in trace.sites("weight_rms")
 
 
 def test_exact_zeros_and_resuming(tmp_path):
@@ -301,6 +415,7 @@ def errors():
     state = tx.init(params())
     return {
         "without the state of a watched optimizer": lambda watch: watch.take(optax.sgd(0.1).init(params())),
+        "2 states of `pitprop.optax.watch` that measure `enc.b`": lambda watch: watch.take((state, state)),
         "`take` was called inside of compiled code": lambda watch: jax.jit(lambda s: watch.take(s))(state),
         "inside of the step: `pitprop.optax.sow": lambda watch: watch.take(state, outputs=jnp.ones(4)),
         "a name of pitprop's own": lambda watch: watch.take(state, gradient_norm=1.0),

@@ -17,8 +17,13 @@ Parameters that are sharded (FSDP) are left out. jax: the jaxpr; nothing is comp
 None: the same bits, or not.
 
 ## When it is wrong
-Training that is local on purpose (federated, local SGD between two averages). In jax, arrays that the compiler
-distributes by itself (`jit` with shardings) need no sum, so only steps that are mapped over an axis are to be asked.
+Training that is local on purpose (federated, local SGD between two averages, an ensemble with a share each). In jax,
+arrays that the compiler distributes by itself (`jit` with shardings) need no sum, so only steps that are mapped over an
+axis are to be asked. Missed there: what was moved by `ppermute` or summed over some groups of workers only (a ring may
+be a sum, so it is not judged); what a sum or a product outside of the mapping made of the batch, which counts as
+everybody's; parameters in one array, side by side, that differ by the worker's number alone; and a `vmap` with an axis
+name, which leaves no trace of its workers. Workers' results in one array that are brought together by other means
+than a sum, a product or an extreme (by indexing and adding) are reported though they are right.
 
 ## Remedies
 `DistributedDataParallel`, or `all_reduce` of the gradients; in jax `jax.lax.pmean(gradients, "data")`.
@@ -127,9 +132,9 @@ def of_jax(subject: "JaxSubject") -> list[Finding]:
     if not parts:
         return []
     message = (
-        f"{len(parts)} parameters ({some(parts)}) are computed by each worker from its own batch, with no psum or "
+        f"{len(parts)} parameters ({some(parts)}) are computed by each worker from its own batch (or its number), with "
+        "no psum or pmean between."
     )
-    message += "pmean between."
     return [found(NAME, "failure", common(parts), message, {"num_tensors": len(parts)})]
 
 

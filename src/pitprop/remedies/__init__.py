@@ -43,6 +43,13 @@ REMEDIES: tuple[Remedy, ...] = (
     Remedy(
         name="agc",
         kind="optimizer",
+        framework="jax",
+        summary="holds each unit's gradient to a share of the norm of its weights",
+        where=("pitprop.remedies.jax.agc:agc",),
+    ),
+    Remedy(
+        name="agc",
+        kind="optimizer",
         framework="torch",
         summary="holds each unit's gradient to a share of the norm of its weights",
         where=("pitprop.remedies.torch.agc:agc",),
@@ -88,6 +95,13 @@ REMEDIES: tuple[Remedy, ...] = (
             "pitprop.remedies.torch.gated_attention:HeadwiseGate",
             "pitprop.remedies.torch.gated_attention:PooledGate",
         ),
+    ),
+    Remedy(
+        name="global-norm-clip",
+        kind="optimizer",
+        framework="jax",
+        summary="shrinks all gradients together where their norm is above a bound",
+        where=("pitprop.remedies.jax.global_norm_clip:global_norm_clip",),
     ),
     Remedy(
         name="gradient-stabiliser",

@@ -12,9 +12,10 @@ the next step was given to the device.
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ from pitprop.watch.derived import derived
 from pitprop.watch.histogram import NUM_BUCKETS
 from pitprop.watch.session import FLUSH, Arrays, Finished, Watch
 from pitprop.watch.taps import Numbers
-from pitprop.watch.transformation import WatchState, by_site, histograms_by_site, state_in
+from pitprop.watch.transformation import Table, WatchState, by_site, histograms_by_site, states_in
 
 PAGE = "docs/watch.md"
 
@@ -46,7 +47,8 @@ class JaxWatch:
         """A step was made; to be called after each one, outside of compiled code.
 
         Args:
-            state: What holds the state of `pitprop.optax.watch`: the optimizer's state, or anything around it.
+            state: What holds the state of `pitprop.optax.watch`: the optimizer's state, or anything around it. Several,
+                as of `optax.multi_transform`, are read as one where each is of other arrays.
             taps: What `collect` handed out, or `from_intermediates`.
             num_steps: Steps that this call speaks of, where several are compiled into one (`lax.scan`); its numbers are
                 those of the last.
@@ -54,7 +56,8 @@ class JaxWatch:
             numbers: More numbers, by name, or `{site: number}`.
 
         Raises:
-            PitpropError: Called inside of compiled code, a state that was not watched, or what `Watch.log` refuses.
+            PitpropError: Called inside of compiled code, a state that was not watched or is of several trainings, an
+                array that was watched twice, or what `Watch.log` refuses.
         """
         edge = self._edge
         with edge.working():
@@ -140,7 +143,7 @@ class JaxEdge:
         self.feeds = _NoFeeds()
         self._kept: _Kept | None = None
         self._waiting: list[_Kept] = []
-        self._last_updates = 0
+        self._num_updates: dict[tuple[str, ...], float] = {}
         self._num_gradients = self._num_taken = 0
         self._attention: set[str] = set()
 
@@ -162,12 +165,21 @@ class JaxEdge:
 
     def keep(self, state: Any, taps: Numbers) -> None:
         """Copy what a measured step returned into one vector on its device."""
-        found = state_in(state)
-        if found is None and state is not None:
+        found = states_in(state)
+        if not found and state is not None:
             raise PitpropError(
                 f"`take` got a {type(state).__name__} without the state of a watched optimizer",
                 means="The norms of gradients and updates are kept there.",
                 do="wrap the optimizer, `tx = pitprop.optax.watch(tx)`, and pass the state that its `update` returned.",
+                read=PAGE,
+            )
+        times = Counter(name for one in found for name in one.table.names)
+        twice = next((name for name, number in times.items() if number > 1), None)
+        if twice is not None:
+            raise PitpropError(
+                f"`take` got {len(found)} states of `pitprop.optax.watch` that measure `{twice}`",
+                means="A trace keeps one number per step, indicator and site.",
+                do="keep one `pitprop.optax.watch`, around the whole optimizer, or pass the state of one of them.",
                 read=PAGE,
             )
         self._kept = _Kept(found, taps, histograms=self._maps)
@@ -234,55 +246,83 @@ class JaxEdge:
         }
 
     def _read(self, kept: "_Kept") -> tuple[dict[str, dict[str, float]], Arrays]:
-        num_updates, norms, counts, taps = kept.read()
+        parts, taps = kept.read()
         self._attention |= taps.get("attention_entropy", {}).keys()
         found: dict[str, dict[str, float]] = {}
         arrays: Arrays = []
-        # A step that made no update (accumulation) leaves the table of the last one.
-        if kept.table is not None and num_updates != self._last_updates:
-            self._last_updates = num_updates
-            self._num_gradients += len(norms)
-            found = by_site(norms, kept.table.names, kept.table.sizes)
-            arrays = histograms_by_site(counts, kept.table.names)
+        # A step that made no update (accumulation) leaves the table of the last one; so does one of several that rests.
+        begun = [part for part in parts if part.num_updates]
+        if any(part.num_updates != self._num_updates.get(part.table.names) for part in begun):
+            self._num_updates |= {part.table.names: part.num_updates for part in begun}
+            names = [name for part in begun for name in part.table.names]
+            self._num_gradients += len(names)
+            sizes = [size for part in begun for size in part.table.sizes]
+            found = by_site(np.concatenate([part.norms for part in begun]), names, sizes)
+            counted = [name for part in begun if len(part.counts) for name in part.table.names]
+            arrays = histograms_by_site(np.concatenate([part.counts for part in begun]), counted)
         found |= taps
         return found | derived(found, None), arrays
+
+
+class _Part(NamedTuple):
+    """What one watched transformation measured, on the host."""
+
+    table: Table
+    num_updates: float
+    norms: np.ndarray
+    counts: np.ndarray
+    """Histograms; without rows where there are none."""
 
 
 class _Kept:
     """One measured step on the device."""
 
-    def __init__(self, state: WatchState | None, taps: Numbers, *, histograms: bool):
-        self.table = None if state is None else state.table
-        self.places = [(indicator, site) for indicator, sites in taps.items() for site in sites]
-        own = [] if state is None else [state.num_updates, state.table.norms]
-        counts = [state.table.histograms] if state is not None and histograms else []
-        arrays = [*own, *counts, *(taps[indicator][site] for indicator, site in self.places)]
-        if any(isinstance(array, Tracer) for array in arrays):
-            raise PitpropError(
-                "`take` was called inside of compiled code",
-                means="There are no numbers yet, only their shapes.",
-                do="call it outside, on what the compiled step returned.",
-                read=PAGE,
-            )
-        one = [array.addressable_data(0) if isinstance(array, jax.Array) else jnp.asarray(array) for array in arrays]
-        self._rows = 0 if state is None else len(state.table.names)
-        self._counted = self._rows if counts and counts[0].size else 0
-        self._has_state = state is not None
-        self.vector = _joined(one) if one else jnp.zeros((0,), jnp.float32)
+    def __init__(self, states: Sequence[WatchState], taps: Numbers, *, histograms: bool):
+        self._tables, self._histograms = [state.table for state in states], histograms
+        self._places = [(indicator, site) for indicator, sites in taps.items() for site in sites]
+        own: list[jax.Array] = []
+        for state in states:
+            own += [_local(state.num_updates, "state", "the state of a watched optimizer"), _local(state.table.norms)]
+            own += [_local(state.table.histograms)] if histograms else []
+        own += [_local(taps[name][site], "taps", f"`{name}` at `{site}`") for name, site in self._places]
+        self._sizes = [array.size for array in own]
+        self.vector = _joined(own) if own else jnp.zeros((0,), jnp.float32)
         self.numbers: np.ndarray = np.zeros(0, np.float32)
         """The vector on the host, once it is there."""
 
-    def read(self) -> tuple[float, np.ndarray, np.ndarray, dict[str, dict[str, float]]]:
-        """How many updates were made, the table of norms, that of histograms, and what was sown."""
-        flat = self.numbers
-        num, flat = (float(flat[0]), flat[1:]) if self._has_state else (0.0, flat)
-        norms, flat = flat[: 3 * self._rows].reshape(-1, 3), flat[3 * self._rows :]
-        end = self._counted * NUM_BUCKETS
-        counts, flat = flat[:end].reshape(-1, NUM_BUCKETS).astype(np.int64), flat[end:]
+    def read(self) -> tuple[list[_Part], dict[str, dict[str, float]]]:
+        """What each watched transformation measured, and what was sown."""
+        pieces = iter(np.split(self.numbers, np.cumsum(self._sizes)))
+        parts = []
+        for table in self._tables:
+            num_updates, norms = float(next(pieces)[0]), next(pieces).reshape(-1, 3)
+            counts = (next(pieces) if self._histograms else norms[:0]).reshape(-1, NUM_BUCKETS).astype(np.int64)
+            parts.append(_Part(table, num_updates, norms, counts))
         taps: dict[str, dict[str, float]] = {}
-        for (indicator, site), value in zip(self.places, flat.tolist(), strict=True):
-            taps.setdefault(indicator, {})[site] = value
-        return num, norms, counts, taps
+        for (indicator, site), value in zip(self._places, pieces, strict=False):
+            taps.setdefault(indicator, {})[site] = float(value[0])
+        return parts, taps
+
+
+def _local(array: Any, given: str = "", what: str = "") -> jax.Array:
+    """The first device's part of `array`; one element, where it is said `what` it is."""
+    if isinstance(array, Tracer):
+        raise PitpropError(
+            "`take` was called inside of compiled code",
+            means="There are no numbers yet, only their shapes.",
+            do="call it outside, on what the compiled step returned.",
+            read=PAGE,
+        )
+    array = array.addressable_data(0) if isinstance(array, jax.Array) else jnp.asarray(array)
+    if what and array.size != 1:
+        raise PitpropError(
+            f"`take` got {what} with a leading axis, of shape {array.shape}",
+            means="It is of several trainings or steps (`vmap`, `lax.map`, `lax.scan`). A trace keeps one number per "
+            "step, indicator and site.",
+            do=f"give it one of them: `jax.tree.map(lambda a: a[0], {given})`.",
+            read=PAGE,
+        )
+    return array
 
 
 class _NoFeeds:

@@ -10,7 +10,9 @@ Where nobody collects, `sow` and `tap` do nothing at all.
 """
 
 import functools
+import inspect
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,21 +50,40 @@ def collect(function: Callable[..., Any], *, has_aux: bool = False) -> Callable[
         function: Pure; for `jax.value_and_grad(..., has_aux=True)` one that returns a loss.
         has_aux: It returns `(result, aux)`.
 
-    The function returned takes one more keyword, `measure`: where it is false (traced or not) nothing is computed and
-    the numbers are NaN.
+    The function returned takes one more argument at its end, `measure`: where it is false (traced or not) nothing is
+    computed and the numbers are NaN.
 
     Raises:
         PitpropError: Something was sown inside of an inner transformation (`lax.scan`, `vmap`, `remat`), whose values
             can't leave it by themselves.
     """
 
+    signature, place = _with_measure(function)
+
     @functools.wraps(function)
     def collected(*args: Any, measure: Any = True, **kwargs: Any) -> Any:
+        if len(args) > place:
+            args, measure = args[:-1], args[-1]
         with collecting(measure) as numbers:
             result = function(*args, **kwargs)
         return (result[0], (result[1], numbers)) if has_aux else (result, numbers)
 
+    collected.__signature__ = signature  # type: ignore[attr-defined]
     return collected
+
+
+def _with_measure(function: Callable[..., Any]) -> tuple[inspect.Signature, int]:
+    """The signature of `collect(function)`, and how many positional arguments may come before `measure`.
+
+    The transformations of nnx bind arguments by the signature, and hand keywords on by position.
+    """
+    signature = inspect.signature(function)
+    own, kinds = list(signature.parameters.values()), inspect.Parameter
+    if any(parameter.name == "measure" or parameter.kind is kinds.VAR_POSITIONAL for parameter in own):
+        return signature, sys.maxsize
+    place = sum(parameter.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD) for parameter in own)
+    own.insert(place, kinds("measure", kinds.POSITIONAL_OR_KEYWORD, default=True))
+    return signature.replace(parameters=own), place
 
 
 def sow(site: str, **numbers: Float[jax.Array, ""] | float) -> None:

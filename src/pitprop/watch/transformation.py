@@ -22,16 +22,19 @@ from pitprop.watch._pytree import named_leaves
 from pitprop.watch.histogram import NAME, NUM_BUCKETS, magnitudes
 from pitprop.watch.sites import ROOT
 
+NOT_GIVEN = -1.0
+"""In place of a norm: no NaN, which an array may have, and no metadata, which would change with the first update."""
+
 
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=["norms", "histograms"], meta_fields=["names", "sizes"]
 )
 @dataclass(frozen=True)
 class Table:
-    """Norms of every array of parameters; NaN where there is nothing to measure."""
+    """Norms of every array of parameters."""
 
     norms: Float[jax.Array, "array 3"]
-    """Of the gradient, of the update, and of the parameters before it."""
+    """Of the gradient, of the update, and of the parameters before it; `NOT_GIVEN` where there was no such array."""
     histograms: Int[jax.Array, "array bucket"]
     """Of the gradient's magnitudes; without rows where none were asked for."""
     names: tuple[str, ...]
@@ -74,7 +77,7 @@ def watch(
     def init(params: Any) -> Any:
         arrays = _arrays(params)
         table = Table(
-            norms=jnp.full((len(arrays), 3), jnp.nan, jnp.float32),
+            norms=jnp.full((len(arrays), 3), NOT_GIVEN, jnp.float32),
             histograms=jnp.zeros((len(arrays) * histograms, NUM_BUCKETS), jnp.int32),
             names=tuple(arrays),
             sizes=tuple(int(np.prod(leaf.shape)) for leaf in arrays.values()),
@@ -93,10 +96,10 @@ def watch(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def state_in(tree: Any) -> WatchState | None:
-    """The first `WatchState` in a pytree, such as an optimizer's state or all that a step returns."""
+def states_in(tree: Any) -> list[WatchState]:
+    """Every `WatchState` in a pytree, such as an optimizer's state or all that a step returns; none inside another."""
     leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, WatchState))
-    return next((leaf for leaf in leaves if isinstance(leaf, WatchState)), None)
+    return [leaf for leaf in leaves if isinstance(leaf, WatchState)]
 
 
 def by_site(norms: Float[np.ndarray, "array 3"], names: Sequence[str], sizes: Sequence[int]) -> dict:
@@ -104,7 +107,8 @@ def by_site(norms: Float[np.ndarray, "array 3"], names: Sequence[str], sizes: Se
 
     Biases and embeddings are not asked whether their gradient is exactly zero, as in torch (`watch/zero_gradients.py`).
     """
-    gradients, changes, weights = norms.astype(np.float64).T
+    given = norms != NOT_GIVEN
+    gradients, changes, weights = np.where(given, norms, np.nan).astype(np.float64).T
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(names):
         rows.setdefault(name.rpartition(".")[0] or ROOT, []).append(row)
@@ -121,15 +125,18 @@ def by_site(norms: Float[np.ndarray, "array 3"], names: Sequence[str], sizes: Se
             for site, at in asked.items()
             if at
         },
-        "update_ratio": {site: _ratio(_length(changes[at]), _length(weights[at])) for site, at in rows.items()},
-        "weight_rms": {site: _length(weights[at]) / float(np.sqrt(numbers[at].sum())) for site, at in rows.items()},
+        "update_ratio": {
+            site: _ratio(_length(changes[at]), _length(weights[at]))
+            for site, at in rows.items()
+            if given[at, 1:].any(axis=0).all()
+        },
+        "weight_rms": {
+            site: _length(weights[at]) / float(np.sqrt(numbers[at].sum()))
+            for site, at in rows.items()
+            if given[at, 2].any()
+        },
     }
-    # A column that was never given is absent; a NaN in one that was is a NaN.
-    if np.isnan(changes).all() or np.isnan(weights).all():
-        del found["update_ratio"]
-    if np.isnan(weights).all():
-        del found["weight_rms"]
-    return found
+    return {indicator: sites for indicator, sites in found.items() if sites}
 
 
 def histograms_by_site(
@@ -150,7 +157,7 @@ def _arrays(params: Any) -> dict[str, Any]:
 
 def _norms(tree: Any, names: Sequence[str]) -> Float[jax.Array, " array"]:
     found = dict(named_leaves(tree))
-    lengths = [_norm(found[name]) if name in found else jnp.asarray(jnp.nan, jnp.float32) for name in names]
+    lengths = [_norm(found[name]) if name in found else jnp.asarray(NOT_GIVEN, jnp.float32) for name in names]
     return jnp.stack(lengths) if lengths else jnp.zeros((0,), jnp.float32)
 
 
