@@ -23,7 +23,7 @@ def show(values: Sequence[float]) -> str:
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def shift(values: Sequence[float]) -> str:
+def shift(values: Sequence[float] | np.ndarray) -> str:
     """Mean of paired differences with its 95 % interval."""
     found = interval(np.asarray(values, dtype=float))
     return f"{found.mean:+.3f} [{found.low:.3f}, {found.high:.3f}]"
