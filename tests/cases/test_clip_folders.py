@@ -192,7 +192,7 @@ def test_a_table_may_begin_with_a_byte_order_mark(tmp_path):
 def test_a_path_that_is_none_is_named_with_its_line(tmp_path, name):
     root = mvtec(tmp_path / "data")
     lines = metadata(tmp_path / "m.jsonl", {"image_path": name, "label": 0, "class_name": "bottle"})
-    with pytest.raises(PitpropError, match="line 1 names .*, which is no path") as refused:
+    with pytest.raises(PitpropError, match=r"line 1 names .*, which is no path") as refused:
         read_metadata(lines, root)
     str(refused.value).encode()  # a terminal can show it
 

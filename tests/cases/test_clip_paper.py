@@ -141,7 +141,7 @@ def test_damaged_files_are_refused_in_words(tmp_path, name, content):
     damaged = tiny_clip(tmp_path) / name
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[: len(whole) // 2] if content is None else content)
-    with pytest.raises(PitpropError, match="can't be loaded as a CLIP: .+"):
+    with pytest.raises(PitpropError, match=r"can't be loaded as a CLIP: .+"):
         load_clip(tmp_path, IMAGE_SIZE)
 
 

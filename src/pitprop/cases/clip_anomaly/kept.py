@@ -59,7 +59,7 @@ def kept(path: Path, trained_from: Mapping[str, str]) -> dict[str, Tensor] | Non
     try:
         with safe_open(path, "pt") as file:
             known = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            weights = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError) as error:
         raise PitpropError(f"The weights in {path} can't be read: {error}.", do=do) from error
     other = [
