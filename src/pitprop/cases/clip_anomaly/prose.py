@@ -54,8 +54,8 @@ no difference from frozen. *falls below*: worse than frozen. "Cross-attention fr
 
 {longer}
 
-So A doesn't stall: it climbs by {climbed} from where its random branch puts it. After {longer_steps} steps it is still at
-{behind} against the control. A finished base has much to lose to the branch, the early one little.
+So A doesn't stall: it climbs by {climbed} from where its random branch puts it. After {longer_steps} steps it is still
+at {behind} against the control. A finished base has much to lose to the branch, the early one little.
 
 ### The gradient ratio points nowhere
 
