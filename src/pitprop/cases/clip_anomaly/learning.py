@@ -14,8 +14,9 @@ from dataclasses import asdict, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 
-from pitprop.cases._claims import Results, load_results, provenance, store
+from pitprop.cases._claims import Results, exit_with, load_results, provenance, store
 from pitprop.cases.clip_anomaly.arms import BASE, FROZEN, at, learning_arms
 from pitprop.cases.clip_anomaly.experiment import Settings, one_loop, run_arms
 from pitprop.cases.clip_anomaly.recipe import evaluate, known, recipe
@@ -56,8 +57,6 @@ def run_part(
 
 def untrained(data: Data) -> dict[str, float]:
     """The base before its training, on the held-out images."""
-    import torch
-
     torch.manual_seed(data.pretraining.seed)
     start = blank(data)
     pool, held_out = images(data)
@@ -110,10 +109,8 @@ def can_learn(results: Mapping[str, Any]) -> bool:
     return against(results, BASE, FROZEN).low > recipe.margin
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measures in this process, with one thread, and stores the numbers beside the others."""
-    import torch
-
     from pitprop.cases.clip_anomaly.claims import CLIP
     from pitprop.cases.clip_anomaly.measurements import CONTEXT, SEEDS, STEPS
 
@@ -126,7 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made = run_part(part, settings, CONTEXT, command, lambda now: print(f"{now.done}/{now.total}"))
     results: Results = load_results(CLIP)
     store({**results, part: made}, CLIP.stored)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)
