@@ -163,3 +163,42 @@ def test_files_that_are_no_images_and_masks_of_another_size(tmp_path):
     image, other = picture(tmp_path / "b.png"), mask(tmp_path / "m.png", side=SIDE + 1)
     with pytest.raises(PitpropError, match=f"{SIDE + 1} x {SIDE + 1} pixels, its photograph b.png {SIDE} x {SIDE}"):
         load(Entry(image=image, mask=other, label=1, class_name="a", split="test"), SIDE)
+
+
+@pytest.mark.parametrize(
+    ("table", "seen"),
+    [
+        (b"object,split,label\n", "has no column `image`"),
+        (b"", "has no column `image` and none `split`"),
+        (b"object,split,label,image,mask\npcb\xff,train,normal,a.JPG,\n", "can't be read as a table in UTF-8"),
+        (b"image,split\n" + b"x" * 200_000 + b",train\n", "can't be read as a table in UTF-8"),
+    ],
+)
+def test_a_table_of_splits_that_cannot_be_read_is_named(tmp_path, table, seen):
+    path = visa(tmp_path, table=True) / "split_csv" / "1cls.csv"
+    path.write_bytes(table)
+    with pytest.raises(PitpropError) as refused:
+        read_folder(tmp_path)
+    assert str(path) in refused.value.seen and seen in refused.value.seen and "take it away" in refused.value.do
+
+
+def test_a_table_may_begin_with_a_byte_order_mark(tmp_path):
+    path = visa(tmp_path, table=True) / "split_csv" / "1cls.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + b"image,split\n" + b"candle/Data/Images/Normal/0001.JPG,train\n")
+    assert [e.image.name for e in read_folder(tmp_path) if e.split == "train"] == ["0001.JPG"]
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 5000, "\ud800.png"])
+def test_a_path_that_is_none_is_named_with_its_line(tmp_path, name):
+    root = mvtec(tmp_path / "data")
+    lines = metadata(tmp_path / "m.jsonl", {"image_path": name, "label": 0, "class_name": "bottle"})
+    with pytest.raises(PitpropError, match=r"line 1 names .*, which is no path") as refused:
+        read_metadata(lines, root)
+    str(refused.value).encode()  # a terminal can show it
+
+
+def test_a_line_nested_too_deep_is_no_json(tmp_path):
+    lines = tmp_path / "m.jsonl"
+    lines.write_text("[" * 100_000)
+    with pytest.raises(PitpropError, match="line 1 is no JSON"):
+        read_metadata(lines, mvtec(tmp_path / "data"))

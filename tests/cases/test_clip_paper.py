@@ -126,6 +126,25 @@ def test_folders_that_hold_no_clip(tmp_path, folder):
         load_clip(folder, 33)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", None),  # broken off in the middle
+        ("model.safetensors", b""),
+        ("config.json", b"{"),
+        ("config.json", b"[]"),
+        ("config.json", b"\xff\xfe"),
+        ("tokenizer.json", b"{}"),
+    ],
+)
+def test_damaged_files_are_refused_in_words(tmp_path, name, content):
+    damaged = tiny_clip(tmp_path) / name
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(PitpropError, match=r"can't be loaded as a CLIP: .+"):
+        load_clip(tmp_path, IMAGE_SIZE)
+
+
 def test_weights_that_lack_tensors_are_refused(tmp_path):
     folder = tiny_clip(tmp_path)
     weights = load_file(folder / "model.safetensors")

@@ -84,6 +84,10 @@ def test_the_whole_run_writes_logs_weights_and_metrics(places, tmp_path):
     again = run_paper(Paper(folder=tmp_path, clip=clip, data=data, variants=(), steps=1, image_size=IMAGE_SIZE))
     assert again.rows[0][0] == "none"
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == len(records)  # the base is loaded, not trained
+    assert again.rows[0] == result.rows[0]
+    for other in (replace(settings, steps=2), replace(settings, seed=1)):
+        with pytest.raises(PitpropError, match=r"trained with other settings: (steps 1, now 2|seed 0, now 1)"):
+            run_paper(other)
 
 
 def test_batches_hang_on_their_key_alone(places):

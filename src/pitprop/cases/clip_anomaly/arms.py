@@ -7,6 +7,8 @@ from pitprop.cases.clip_anomaly.options import VariantName
 
 BASE = "none"
 """Name of the arm that continues the base."""
+FROZEN = "adapters frozen"
+"""Name of the arm that loads the base and trains nothing."""
 NORMS = (1.0, 10.0, 50.0)
 """Context norms over feature norm; the seed's header gives 17 for a token, its features' norm isn't known."""
 SCALES = (1.0, 0.3, 0.1, 0.03)
@@ -21,7 +23,9 @@ class Arm:
     injection: Injection | None
     context_norm: float = 1.0
     adapter_gradient: float = 1.0
-    """Factor of the adapters' gradients."""
+    """Factor of the adapters' gradients; at 0 Adam leaves them where they are, to the bit."""
+    branch_gradient: float = 1.0
+    """Factor of the image cross-attention's gradients; 0: it stays random."""
     loss_factor: float = 1.0
     """Factor of the loss."""
     loops: int = 0
@@ -31,6 +35,11 @@ class Arm:
 def at(name: str, norm: float) -> str:
     """An arm's name."""
     return f"{name}, context x{norm:g}"
+
+
+def scale_arm(scale: float, norm: float) -> str:
+    """Name of the arm that has the branch at this scale, without norm matching."""
+    return at({1.0: "A", 0.1: "B"}.get(scale, f"scale {scale:g}"), norm)
 
 
 def story(norm: float, only: VariantName | None = None) -> dict[str, Arm]:
@@ -50,7 +59,7 @@ def claim_arms(norm: float) -> dict[str, Arm]:
             found[at(name, other)] = Arm(injection=VARIANTS[name], context_norm=other)
         for scale in SCALES[1:]:
             if scale != 0.1:  # that is B
-                found[at(f"scale {scale:g}", other)] = Arm(injection=Injection(weight=scale), context_norm=other)
+                found[scale_arm(scale, other)] = Arm(injection=Injection(weight=scale), context_norm=other)
     found[at("C at full scale", norm)] = Arm(injection=Injection(normalise=True, norm_match=True), context_norm=norm)
     found[at("only normalised, 0.1", norm)] = Arm(injection=Injection(weight=0.1, normalise=True), context_norm=norm)
     found["adapter gradients x0.375"] = Arm(injection=None, adapter_gradient=0.3748)
@@ -59,3 +68,19 @@ def claim_arms(norm: float) -> dict[str, Arm]:
     for name in ("A", "C"):
         found[at(f"loops: {name}", norm)] = Arm(injection=VARIANTS[name], context_norm=norm, loops=3)
     return {name: arm for name, arm in found.items() if name not in story(norm)}
+
+
+def learning_arms(norm: float) -> dict[str, Arm]:
+    """What tells a stage that learns from a slow one and from one that stalls, see `learning`."""
+    low, middle, _ = NORMS
+    found = {**story(norm), FROZEN: Arm(injection=None, adapter_gradient=0.0)}
+    chosen: tuple[tuple[VariantName, float], ...] = (("A", low), ("B", low), ("B", middle))
+    for name, other in chosen:
+        found[at(name, other)] = Arm(injection=VARIANTS[name], context_norm=other)
+    for name in ("A", "C"):
+        found[at(f"{name}, cross-attention frozen", norm)] = Arm(
+            injection=VARIANTS[name], context_norm=norm, branch_gradient=0.0
+        )
+    for name in ("adapter gradients x0.375", "loss x10", "loops: none", at("loops: C", norm)):
+        found[name] = claim_arms(norm)[name]
+    return found

@@ -58,11 +58,17 @@ CLAIMS: tuple[Claim, ...] = (
     _claim(
         "C6",
         "with 37 % of its gradient the adapter can't learn",
-        "trial: adapters' gradients times 0.3748",
+        "trial: adapters' gradients times 0.3748, beside frozen ones",
         "REFUTED",
         judges.c6,
     ),
-    _claim("C7", "the base learns, the feedback run doesn't", "losses of both from one base", "OPEN", judges.c7),
+    _claim(
+        "C7",
+        "the base learns, the feedback run doesn't",
+        "trial: A beside frozen adapters and the control",
+        "OPEN",
+        judges.c7,
+    ),
     _claim(
         "C8",
         "the root cause is the unnormalised context without norm matching (header note)",
@@ -70,11 +76,17 @@ CLAIMS: tuple[Claim, ...] = (
         "CONFIRMED",
         judges.c8,
     ),
-    _claim("C9", "after the fix the feedback run beats the base", "trial: B and C against the base", "HALF", judges.c9),
+    _claim(
+        "C9",
+        "after the fix the feedback run beats the base",
+        "trial: B and C against the base trained on",
+        "HALF",
+        judges.c9,
+    ),
     _claim(
         "C10",
         "a healthy gradient norm is 0.05 to 0.15",
-        "trial: the loss times 10",
+        "trial: the loss times 10, beside frozen adapters",
         "REFUTED",
         judges.c10,
     ),
@@ -93,12 +105,19 @@ CLAIMS: tuple[Claim, ...] = (
 
 def header(results: Results) -> str:
     """What was run."""
-    provenance = results["provenance"]
-    seeds, schedule = len(provenance["settings"]["seeds"]), provenance["settings"]["schedule"]
+
+    def run(of: Results) -> str:
+        settings, loaded = of["provenance"]["settings"], of["references"]["loaded base"]
+        return (
+            f"{len(settings['seeds'])} seeds, {settings['schedule']['image_steps']} steps of stage 2 per loop, one "
+            f"base of pixel AUROC {loaded[recipe.metric]:.3f}"
+        )
+
     return (
-        f"{seeds} seeds on one base, {schedule['image_steps']} steps of stage 2 per loop; means with 95 % intervals "
-        f"over the seeds (gradient ratios: over batches); effects are paired differences of pixel AUROC on held-out "
-        f"images against the base trained on, margin {recipe.margin:g}; torch {provenance['torch']}."
+        f"{run(results)}; where the early base is named, {run(results['learning'])}. `a (b to c)`: mean and range over "
+        f"the seeds. `a [b, c]`: mean of what changed, paired by seed, with its own 95 % interval (Student's t, "
+        f"stretched for skewness: docs/design/002-interval.md); gradient ratios: over batches. Effects are of pixel "
+        f"AUROC on held-out images, margin {recipe.margin:g}; torch {results['provenance']['torch']}."
     )
 
 

@@ -87,22 +87,25 @@ def run_arm(arm: Arm, settings: Settings) -> dict[str, Any]:
     before = _raw_norm(each, held_out)
     evaluations: list[dict[str, list[float]]] = []
 
-    def look(loop: int = 1) -> None:
+    def look(loop: int = 0) -> None:
         measured = [evaluate(model, held_out) for model in each]
         evaluations.append({key: [one[key] for one in measured] for key in measured[0]})
 
+    look()
     if arm.loops:
         logs = train(replace(schedule, num_feedback_loops=arm.loops), each, pool, settings.seeds, after_loop=look)
         log = logs[-1][1]
     else:
         which = rows(settings.seeds, len(pool.label), schedule.image_batch_size, schedule.image_steps)
         log = fit(each, pool, which, partial(_scaled, factor=arm.loss_factor), PARTS["image"], lr=schedule.image_lr,
-                  gradient_factors={"image_adapter": arm.adapter_gradient})  # fmt: skip
+                  gradient_factors={"image_adapter": arm.adapter_gradient,
+                                    "image_cross_attn": arm.branch_gradient})  # fmt: skip
         look()
     return {
         **_condensed(log, arm.loss_factor),
+        "first": evaluations[0],
         "last": evaluations[-1],
-        "loops": evaluations,
+        "loops": evaluations[1:],
         "raw_norm": {"first": before, "last": _raw_norm(each, held_out)},
     }
 

@@ -46,8 +46,8 @@ def read_folder(root: Path | str) -> list[Entry]:
     Where VisA's `split_csv/1cls.csv` is missing, everything counts as `test`: the evaluation is zero-shot.
 
     Raises:
-        PitpropError: No folder, neither layout, no photographs, a defective one without its mask, or links that lead
-            out of the folder.
+        PitpropError: No folder, neither layout, no photographs, a defective one without its mask, a table of splits
+            that can't be read, or links that lead out of the folder.
     """
     root = _folder(root)
     classes = sorted(path for path in root.iterdir() if path.is_dir())
@@ -87,7 +87,7 @@ def read_metadata(lines: Path | str, root: Path | str) -> list[Entry]:
 def _from_line(line: str, place: str, root: Path) -> Entry:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise PitpropError(f"{place} is no JSON: {error}.", do="give one JSON object per line.") from error
     known = record if isinstance(record, dict) else {}
     missing = [key for key in ("image_path", "label", "class_name") if key not in known]
@@ -122,8 +122,19 @@ def _visa_split(path: Path) -> dict[str, Split]:
     """Path of an image -> its split; empty where there is no table."""
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["image"]: "train" if row["split"] == "train" else "test" for row in csv.DictReader(file)}
+    do = "use the table of VisA's archive, or take it away: then everything counts as `test`."
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            missing = {"image", "split"} - set(rows.fieldnames or ())
+            found: dict[str, Split] = {} if missing else {
+                row["image"]: "train" if row["split"] == "train" else "test" for row in rows
+            }  # fmt: skip
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PitpropError(f"{path} can't be read as a table in UTF-8: {error}.", do=do) from error
+    if missing:
+        raise PitpropError(f"{path} has no column {' and none '.join(f'`{name}`' for name in sorted(missing))}.", do=do)
+    return found
 
 
 def _mvtec(root: Path, classes: list[Path]) -> Iterator[Entry]:
@@ -159,14 +170,18 @@ def _pictures(folder: Path, root: Path) -> list[Path]:
 
 def _inside(root: Path, path: Path, place: str) -> Path:
     """`path`, which must exist and lie in `root`, links followed."""
-    resolved = path.resolve()
+    try:
+        resolved = path.resolve()
+        there = resolved.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a name too long, links in a circle
+        raise PitpropError(f"{place} names {str(path)!r}, which is no path: {error}.", do="mend the path.") from error
     if not resolved.is_relative_to(root):
         raise PitpropError(
             f"{place} leads to {resolved}, outside of the data folder {root}.",
             means="Only files inside of it are opened.",
             do="use paths relative to the data folder, and no links out of it.",
         )
-    if not resolved.is_file():
+    if not there:
         raise PitpropError(f"{place} names {path}, which isn't there.", do="check the data folder and its paths.")
     return resolved
 

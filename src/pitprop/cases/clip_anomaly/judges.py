@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from pitprop.cases._claims import Judgement, Results, Word
-from pitprop.cases.clip_anomaly.arms import BASE, NORMS, SCALES, at
+from pitprop.cases.clip_anomaly.arms import BASE, FROZEN, NORMS, SCALES, at, scale_arm
+from pitprop.cases.clip_anomaly.learning import Pace, can_learn, pace
 from pitprop.cases.clip_anomaly.recipe import recipe
 from pitprop.trials.interval import interval
 
@@ -15,6 +16,15 @@ FINE = ("no difference within margin", "better")
 HIGH = 50.0
 WEIGHT = 0.1
 """Where the learned scalar starts: the seed's fixed factor."""
+
+CANNOT_LEARN: dict[Pace, Word] = {
+    "learns": "REFUTED",
+    "slow": "HALF",
+    "stalls": "CONFIRMED",
+    "falls below": "CONFIRMED",
+    "open": "OPEN",
+}
+"""Verdict on "this arm doesn't learn"."""
 
 
 def numbers(values) -> np.ndarray:
@@ -27,11 +37,16 @@ def last(results: Results, arm: str, metric: str = recipe.metric) -> np.ndarray:
     return numbers(results["arms"][arm]["last"][metric])
 
 
-def show(values) -> str:
-    """Mean with its 95 % interval over the seeds."""
+def level(values, digits: str = ".3g") -> str:
+    """Mean of what was measured at each seed, with its range over them."""
     values = numbers(values)
-    effect = interval(values)
-    return f"{np.mean(values):.3g} [{effect.low:.3g}, {effect.high:.3g}]"
+    return f"{np.mean(values):{digits}} ({values.min():{digits}} to {values.max():{digits}})"
+
+
+def change(values, digits: str = ".3g") -> str:
+    """Mean of what changed at each seed, with its interval."""
+    found = interval(numbers(values))
+    return f"{found.mean:+{digits}} [{found.low:{digits}}, {found.high:{digits}}]"
 
 
 def verdict(results: Results, arm: str) -> str:
@@ -45,22 +60,43 @@ def effect(results: Results, arm: str) -> str:
     return f"{c['effect']:+.3f} [{c['low']:.3f}, {c['high']:.3f}], {c['verdict']}"
 
 
+def beside(results: Results, arm: str) -> str:
+    """What an arm does from the early base, beside frozen adapters and beside the control."""
+    learning = results["learning"]
+    own, other = gain(learning, arm), effect(learning, arm)
+    return f"{pace(learning, arm)} ({own} over frozen adapters; against the control {other})"
+
+
+def gain(learning: Results, arm: str) -> str:
+    """What an arm has over frozen adapters."""
+    return change(last(learning, arm) - last(learning, FROZEN), ".3f")
+
+
 def ratio(results: Results, arm: str) -> str:
     """The gradient ratio of an arm, over batches."""
     mean, low, high = numbers(results["gradients"][arm]["ratio"])
     return f"{mean:.2g} [{low:.2g}, {high:.2g}]"
 
 
+def split(results: Results, arm: str) -> str:
+    """The two factors of a gradient ratio, where the adapter lies behind the addition."""
+    factors = results["gradients"][arm]["factors"]
+    return " x ".join(f"{name} {factors[name][0]:.2g}" for name in ("input growth", "rest"))
+
+
 def c1(results: Results) -> Judgement:
     arms = [at("A", norm) for norm in NORMS]
     verdicts = [results["gradients"][arm]["verdict"] for arm in arms]
     word = "CONFIRMED" if all(v == "smaller" for v in verdicts) else "HALF" if "smaller" in verdicts else "REFUTED"
-    text = "; ".join(f"{arm}: {ratio(results, arm)}, {v}" for arm, v in zip(arms, verdicts, strict=True))
+    text = "; ".join(
+        f"{arm}: {ratio(results, arm)}, {v} ({split(results, arm)})" for arm, v in zip(arms, verdicts, strict=True)
+    )
     position = {results["gradients"][arm]["position"] for arm in arms}.pop()
     return Judgement(
         word,
         f"gradient at the adapter with over without, 20 batches: {text}; the adapter lies {position} the addition, as "
-        f"all six do in the original, and an addition copies the gradient",
+        f"all six do in the original: an addition copies the gradient and absorbs none; what differs is the adapter's "
+        f"input, which the branch makes longer, and the loss",
     )
 
 
@@ -104,78 +140,102 @@ def c5(results: Results) -> Judgement:
     word: Word = "CONFIRMED" if all(large) else "HALF" if any(large) else "REFUTED"
     return Judgement(
         word,
-        "output over stream before training: " + "; ".join(f"context x{n:g}: {show(v)}" for n, v in first.items()),
+        "output over stream before training: " + "; ".join(f"context x{n:g}: {level(v)}" for n, v in first.items()),
     )
 
 
 def c6(results: Results) -> Judgement:
     arm = "adapter gradients x0.375"
-    found = verdict(results, arm)
-    word: Word = "REFUTED" if found in FINE else "CONFIRMED" if found == "worse" else "OPEN"
-    return Judgement(word, f"adapters' gradients times 0.3748 under Adam: pixel AUROC {effect(results, arm)}")
+    return Judgement(
+        CANNOT_LEARN[pace(results["learning"], arm)],
+        f"adapters' gradients times 0.3748 under Adam, from the early base: {beside(results, arm)}",
+    )
 
 
 def c7(results: Results) -> Judgement:
-    arm, base = results["arms"][at("A", HIGH)], results["arms"][BASE]
-    fell = numbers(arm["loss_first"]) - numbers(arm["loss_end"])
-    behind = numbers(arm["loss_end"]) - numbers(base["loss_end"])
-    worse = interval(behind).low > 0
-    start, loaded = (results["references"][name] for name in ("untrained base", "loaded base"))
-    word: Word = "REFUTED" if not worse else "HALF" if interval(fell).low > 0 else "CONFIRMED"
+    learning, name = results["learning"], at("A", HIGH)
+    found, arm = pace(learning, name), learning["arms"][name]
+    rose = numbers(arm["last"][recipe.metric]) - numbers(arm["first"][recipe.metric])
+    word = CANNOT_LEARN[found]
+    if (word == "CONFIRMED" and interval(rose).low > 0) or (word == "REFUTED" and verdict(results, name) == "worse"):
+        word = "HALF"  # below what it started from and rising; or learning, and yet below the finished base
+    start, loaded = (results["references"][key] for key in ("untrained base", "loaded base"))
+    losses = {key: [level(results["arms"][key][end]) for end in ("loss_first", "loss_end")] for key in (BASE, name)}
+    longer = results["longer"]
+    climbed = last(longer, name) - numbers(longer["arms"][name]["first"][recipe.metric])
+    steps = longer["provenance"]["settings"]["schedule"]["image_steps"]
     return Judgement(
         word,
         f"the base learned (held-out loss {start['loss']:.2f} to {loaded['loss']:.2f}, pixel AUROC "
-        f"{start[recipe.metric]:.3f} to {loaded[recipe.metric]:.3f}); A: loss {show(arm['loss_first'])} at "
-        f"the first step, {show(arm['loss_end'])} at the end; the base on: {show(base['loss_first'])}, "
-        f"{show(base['loss_end'])}; A ends above it by {show(behind)}, having fallen by "
-        f"{show(fell)} from where the random cross-attention put it",
+        f"{start[recipe.metric]:.3f} to {loaded[recipe.metric]:.3f}); from the early base the control has "
+        f"{gain(learning, BASE)} over frozen adapters, and A {beside(results, name)}, {change(rose, '.3f')} from where "
+        f"its random cross-attention put it; from the finished one A's loss goes from {' to '.join(losses[name])}, the "
+        f"control's from {' to '.join(losses[BASE])}; in {steps} steps from another finished one A climbs "
+        f"{change(climbed, '.3f')}, and ends at {effect(longer, name)}",
     )
 
 
 def c8(results: Results) -> Judgement:
     names = [at("C", HIGH), at("only normalised, 0.1", HIGH), at("C at full scale", HIGH)]
     broken, mended = verdict(results, at("A", HIGH)) == "worse", verdict(results, names[0]) in FINE
-    word: Word = "CONFIRMED" if broken and mended else "HALF" if mended else "OPEN"
-    return Judgement(word, "; ".join(f"{arm}: {effect(results, arm)}" for arm in (at("A", HIGH), *names)))
+    learns = pace(results["learning"], names[0]) == "learns"
+    word: Word = "CONFIRMED" if broken and mended and learns else "HALF" if mended else "OPEN"
+    return Judgement(
+        word,
+        "from the finished base: "
+        + "; ".join(f"{arm}: {effect(results, arm)}" for arm in (at("A", HIGH), *names))
+        + "".join(f"; from the early one {name} {beside(results, at(name, HIGH))}" for name in ("A", "C")),
+    )
 
 
 def c9(results: Results) -> Judgement:
-    arms = [at(name, norm) for name in ("B", "C") for norm in NORMS]
-    found = [verdict(results, arm) for arm in arms]
+    learning = results["learning"]
+    arms = [*(at("B", norm) for norm in NORMS), at("C", HIGH)]
+    found = [verdict(learning, arm) for arm in arms]
+    harmed = "worse" in (verdict(results, arm) for arm in arms)
     word: Word = (
-        "CONFIRMED"
-        if all(v == "better" for v in found)
+        "OPEN"
+        if not can_learn(learning)
+        else "CONFIRMED"
+        if all(v == "better" for v in found) and not harmed
         else "HALF"
         if "better" in found
         else "OPEN"
-        if all(v == "inconclusive" for v in found)
+        if "inconclusive" in found
         else "REFUTED"
     )
-    return Judgement(word, "against the base: " + "; ".join(f"{arm}: {effect(results, arm)}" for arm in arms))
+    early, finished = (
+        "; ".join(f"{arm}: {effect(of, arm)}" for arm in names)
+        for of, names in ((learning, [*arms, at("A", HIGH)]), (results, arms))
+    )
+    return Judgement(
+        word,
+        f"from the early base, against the control: {early} (that one without the fix); from the finished one, with "
+        f"nothing left to gain: {finished}",
+    )
 
 
 def c10(results: Results) -> Judgement:
+    learning = results["learning"]
+
     def norms(arm: str) -> np.ndarray:
-        return numbers(results["arms"][arm]["gradient_norms"]["image_adapter"]["start"])
+        return numbers(learning["arms"][arm]["gradient_norms"]["image_adapter"]["start"])
 
     times = norms("loss x10") / norms(BASE)
-    same = verdict(results, "loss x10") in FINE
+    same = pace(learning, "loss x10") == "learns"
     return Judgement(
         "REFUTED" if same and times.min() > 5 else "OPEN",
-        f"loss times 10: the gradient is {np.mean(times):.1f} times as long, pixel AUROC "
-        f"{effect(results, 'loss x10')}; the healthy base's norm here is {show(norms(BASE))}",
+        f"loss times 10, from the early base: the gradient is {level(times)} times as long, and the run "
+        f"{beside(results, 'loss x10')}; the healthy control's norm is {level(norms(BASE))}",
     )
 
 
 def c11(results: Results) -> Judgement:
-    def arm(scale: float) -> str:
-        return at({1.0: "A", 0.1: "B"}.get(scale, f"scale {scale:g}"), HIGH)
-
-    small = verdict(results, arm(0.1))
+    small = verdict(results, scale_arm(0.1, HIGH))
     word: Word = "CONFIRMED" if small in FINE else "HALF" if verdict(results, at("C", HIGH)) in FINE else "REFUTED"
     return Judgement(
         word,
-        "; ".join(f"{scale:g}: {effect(results, arm(scale))}" for scale in SCALES)
+        "; ".join(f"{scale:g}: {effect(results, scale_arm(scale, HIGH))}" for scale in SCALES)
         + f"; 0.1 with norm matching: {effect(results, at('C', HIGH))}",
     )
 
@@ -191,7 +251,7 @@ def c12(results: Results) -> Judgement:
     learned = numbers(measured["last"]["branch_ratio"]) / numbers(measured["raw_norm"]["last"])
     return Judgement(
         word,
-        f"learned scalar: {effect(results, arm)}; it went from {WEIGHT:g} to {show(learned)}, and could have gone by "
+        f"learned scalar: {effect(results, arm)}; it went from {WEIGHT:g} to {level(learned)}, and could have gone by "
         f"{reach:.2g} in these steps; against the fixed 0.1: {over.mean:+.3f} [{over.low:.3f}, "
         f"{over.high:.3f}]; LayerScale: {effect(results, at('layer_scale', HIGH))}; zero-initialised projection: "
         f"{effect(results, at('D', HIGH))}",
@@ -199,32 +259,36 @@ def c12(results: Results) -> Judgement:
 
 
 def c13(results: Results) -> Judgement:
-    def gain(arm: str) -> np.ndarray:
-        loops = results["arms"][arm]["loops"]
-        return numbers(loops[-1][recipe.metric]) - numbers(loops[0][recipe.metric])
+    def gains(of: Results) -> tuple[np.ndarray, np.ndarray]:
+        loops = [of["arms"][name]["loops"] for name in ("loops: none", at("loops: C", HIGH))]
+        none, c = (numbers(each[-1][recipe.metric]) - numbers(each[0][recipe.metric]) for each in loops)
+        return none, c
 
-    arms = {name: gain(name) for name in ("loops: none", at("loops: C", HIGH), at("loops: A", HIGH))}
-    with_feedback = interval(arms[at("loops: C", HIGH)] - arms["loops: none"])
+    learning = results["learning"]
+    none, c = gains(learning)
+    feedback = interval(c - none)
+    shown = [change(values, ".3f") for values in (none, c, c - none, np.subtract(*gains(results)[::-1]))]
     word: Word = (
-        "CONFIRMED"
-        if with_feedback.low > recipe.margin
+        "OPEN"
+        if not can_learn(learning)
+        else "CONFIRMED"
+        if feedback.low > recipe.margin
         else "REFUTED"
-        if with_feedback.high < recipe.margin
+        if feedback.high < recipe.margin
         else "OPEN"
     )
     return Judgement(
         word,
-        "pixel AUROC, loop 3 minus loop 1: "
-        + "; ".join(f"{name.removeprefix('loops: ')}: {show(values)}" for name, values in arms.items())
-        + f"; what feedback adds (C minus none): {with_feedback.mean:+.3f} [{with_feedback.low:.3f}, "
-        f"{with_feedback.high:.3f}], margin {recipe.margin:g}",
+        f"pixel AUROC, loop 3 minus loop 1, from the early base: without feedback {shown[0]}, C {shown[1]}; what "
+        f"feedback adds: {shown[2]}, margin {recipe.margin:g} (from the finished base, with nothing left to gain: "
+        f"{shown[3]})",
     )
 
 
 def c14(results: Results) -> Judgement:
     raw = results["arms"][at("C", HIGH)]["raw_norm"]
-    grown = numbers(raw["last"]) / numbers(raw["first"])
+    grown = numbers(raw["last"]) / numbers(raw["first"]) - 1
     return Judgement(
-        "HALF" if interval(grown).low > 1 else "OPEN",
-        f"behind the norm matching the raw output is {show(grown)} times as long at the end as at the start",
+        "HALF" if interval(grown).low > 0 else "OPEN",
+        f"behind the norm matching the raw output grows by {change(100 * grown)} % from start to end",
     )

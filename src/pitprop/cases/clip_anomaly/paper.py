@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pitprop._errors import PitpropError
@@ -141,7 +142,15 @@ def load_clip(folder: Path | str, image_size: int = PAPER.image_size) -> tuple[P
             folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:  # what transformers raises for bad files
+    except (  # what transformers raises for bad files
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+    ) as error:
         raise PitpropError(
             f"{folder} can't be loaded as a CLIP: {_line(error)}",
             do="give the whole folder of a CLIPModel: config.json, model.safetensors and the tokeniser's files.",

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from pitprop._errors import PitpropError
 from pitprop.cases._result import CaseResult
 from pitprop.cases.clip_anomaly.arms import LADDER
 from pitprop.cases.clip_anomaly.cross_attention import VARIANTS
 from pitprop.cases.clip_anomaly.folders import Entry, read_folder, read_metadata
+from pitprop.cases.clip_anomaly.kept import digest_of_clip, digest_of_photographs, keep, kept
 from pitprop.cases.clip_anomaly.loading import load
 from pitprop.cases.clip_anomaly.losses import loss, text_loss
 from pitprop.cases.clip_anomaly.metrics import Detected, detect, score
@@ -58,14 +59,14 @@ class Paper:
     """One run at full size."""
 
     folder: Path
-    """Takes `log.jsonl` and each variant's weights; a base that lies there is loaded."""
+    """Takes `log.jsonl` and each variant's weights; a base of the same settings that lies there is loaded."""
     clip: Path
     data: Path
     metadata: Path | None = None
     """Lines that name the photographs of `data`; None: its layout does."""
     variants: tuple[VariantName, ...] = LADDER
     steps: int | None = None
-    """Steps of each stage; None: whole epochs."""
+    """Steps of each stage, 1 or more; None: whole epochs."""
     image_size: int = field(default_factory=lambda: PAPER.image_size)
     seed: int = 0
 
@@ -107,27 +108,45 @@ def run_paper(settings: Paper) -> CaseResult:
         PitpropError: See `paper.load_clip`, `folders.read_folder`, `folders.read_metadata`; or too few photographs to
             hold any out.
     """
+    if settings.steps is not None and settings.steps < 1:
+        raise PitpropError(
+            f"--paper-steps is {settings.steps}.", do="give 1 or more, or leave it out: then whole epochs are trained."
+        )
     lines = settings.metadata
     entries = read_folder(settings.data) if lines is None else read_metadata(lines, settings.data)
     train, held_out = split(entries)
     clip, size = load_clip(settings.clip, settings.image_size)
+    names = tuple(sorted({e.class_name for e in entries}))
     settings.folder.mkdir(parents=True, exist_ok=True)
+    trained_from = _trained_from(settings, entries)
+    base = kept(settings.folder / "none.safetensors", trained_from)
     rows, files = [], [settings.folder / "log.jsonl"]
     for variant in ("none", *settings.variants):
-        model = _fresh(settings, clip, size, variant, tuple(sorted({e.class_name for e in entries})))
-        kept = settings.folder / f"{variant}.safetensors"
-        if variant == "none" and kept.is_file():
-            model.load_state_dict(load_file(kept), strict=False)
+        model = _fresh(settings, clip, size, variant, names, base)
+        path = settings.folder / f"{variant}.safetensors"
+        if variant == "none" and base is not None:
             _hand_over(model, train, settings.seed, 1)
         else:
             for loop, epochs in enumerate((BASE,) if variant == "none" else LOOPS, start=1):
                 _loop(model, train, epochs, settings, variant, loop)
-            save_file(_trained(model), kept)
+            keep(_trained(model), path, trained_from)
+        base = base or _trained(model)
         on, off = (evaluate(model, held_out, cross_attention=value) for value in (True, False))
         rows.append((variant, _line(on) + ("" if variant == "none" else f"; switched off: {_line(off)}")))
-        files.append(kept)
+        files.append(path)
     title = f"clip_anomaly at full size: {settings.data}"
     return CaseResult(title=title, rows=tuple(rows), files=tuple(files), diagnose=False)
+
+
+def _trained_from(settings: Paper, entries: Sequence[Entry]) -> dict[str, str]:
+    """What the base hangs on."""
+    return {
+        "clip": digest_of_clip(settings.clip),
+        "photographs": digest_of_photographs(entries, settings.data),
+        "image size": str(settings.image_size),
+        "steps": "whole epochs" if settings.steps is None else str(settings.steps),
+        "seed": str(settings.seed),
+    }
 
 
 def split(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
@@ -159,13 +178,18 @@ def evaluate(model: AdaptedCLIP, held_out: Sequence[Entry], *, cross_attention: 
 
 
 def _fresh(
-    settings: Paper, clip: PaperCLIP, size: ClipSize, variant: VariantName, class_names: tuple[str, ...]
+    settings: Paper,
+    clip: PaperCLIP,
+    size: ClipSize,
+    variant: VariantName,
+    class_names: tuple[str, ...],
+    base: dict[str, Tensor] | None,
 ) -> AdaptedCLIP:
     """Untrained adapters, or the base's, with a random cross-attention in front of them."""
     torch.manual_seed(settings.seed)
     model = AdaptedCLIP(clip, VARIANTS[variant], size=size, class_names=class_names)
-    if variant != "none":
-        model.load_state_dict(load_file(settings.folder / "none.safetensors"), strict=False)
+    if base is not None:
+        model.load_state_dict(base, strict=False)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
@@ -177,7 +201,7 @@ def _loop(model: AdaptedCLIP, train: list[Entry], epochs: Epochs, settings: Pape
     ):
         if stage == "image":
             _hand_over(model, train, settings.seed, loop)
-        steps = settings.steps or max(1, passes * len(train) // size)
+        steps = max(1, passes * len(train) // size) if settings.steps is None else settings.steps
         parts = {part: list(module.parameters()) for part in PARTS[stage] if (module := getattr(model, part))}
         optimizer = torch.optim.Adam([p for part in parts.values() for p in part], lr=rate * lr, betas=BETAS)
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [round(0.5 * steps), round(0.8 * steps)], gamma=0.5)
@@ -193,11 +217,11 @@ def _loop(model: AdaptedCLIP, train: list[Entry], epochs: Epochs, settings: Pape
                 log.write(json.dumps(record | {"gradient_norms": norms}) + "\n")
 
 
-def _gradients(parameters: list[torch.nn.Parameter]) -> list[torch.Tensor]:
+def _gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
 
 
-def _text_step(model: AdaptedCLIP, batch: Batch, loop: int) -> torch.Tensor:
+def _text_step(model: AdaptedCLIP, batch: Batch, loop: int) -> Tensor:
     features, context = model.frozen(batch.image)
     if loop > 1:
         context = model.trained_context(batch)
@@ -233,7 +257,7 @@ def _on_device(model: AdaptedCLIP, batch: Batch) -> Batch:
     return batch._replace(**{name: value.to(device) for name, value in batch._asdict().items() if value is not None})
 
 
-def _trained(model: AdaptedCLIP) -> dict[str, torch.Tensor]:
+def _trained(model: AdaptedCLIP) -> dict[str, Tensor]:
     own = {part for parts in PARTS.values() for part in parts}
     return {name: value.cpu().contiguous() for name, value in model.state_dict().items() if name.split(".")[0] in own}
 
