@@ -48,7 +48,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         name="clip_anomaly",
-        title="CLIP with adapters finds defects until cross-attention is put in and its second stage stalls (seed 1)",
+        title="CLIP with adapters finds defects until a random cross-attention is put in (seed 1)",
         recipe="pitprop.cases.clip_anomaly.recipe:recipe",
         run="pitprop.cases.clip_anomaly.run:run",
         options=ClipOptions,
