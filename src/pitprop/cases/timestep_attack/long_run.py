@@ -54,7 +54,7 @@ def condense(results: Results) -> dict[str, Any]:
 
 def _detections(learned: list[dict[str, Any]]) -> list[Detection]:
     """NaN is null in JSON."""
-    numbers = ("alarm", "moved", "vertex_said")
+    numbers = ("alarm", "moved", "vertex_said", "forecast")
     found = []
     for stream in learned:
         fields: dict[str, Any] = stream["detection"]

@@ -83,4 +83,5 @@ def _line(stream) -> str:
 
 
 def _prediction(predicted) -> str:
-    return f"timestep {predicted['index']}, half of the weight moved at iteration {predicted['collapse']:.0f}"
+    other = "" if predicted["index"] == predicted["smallest"] else f" (smallest mean loss: {predicted['smallest']})"
+    return f"timestep {predicted['index']}{other}, half of the weight moved at iteration {predicted['collapse']:.0f}"

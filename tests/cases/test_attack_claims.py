@@ -1,0 +1,50 @@
+"""Verdicts and sentences follow the numbers: what is stored, and the same with one thing changed."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+
+from pitprop.cases._claims import load_results
+from pitprop.cases.timestep_attack import foretold, judges
+from pitprop.cases.timestep_attack.claims import ATTACK
+
+
+@pytest.fixture
+def results():
+    return deepcopy(load_results(ATTACK))
+
+
+def test_the_smallest_losses_weight_has_to_rise_for_the_claim_that_it_does(results):
+    assert judges.c5(results).verdict == "HALF"
+    long = results["long_run"]
+    lowest = int(np.argmin(long["losses"]))
+    for path in long["weights"]:
+        path[-1] = np.eye(5)[lowest].tolist()
+    assert judges.c5(results).verdict == "CONFIRMED" and "lower than it began in 0" in judges.c5(results).evidence
+    for path in long["weights"]:
+        path[-1] = np.eye(5)[int(np.argmax(long["losses"]))].tolist()
+    assert judges.c5(results).verdict == "REFUTED"
+
+
+def test_the_scale_is_judged_where_the_weights_have_collapsed_too(results):
+    assert judges.c15(results).verdict == "CONFIRMED"
+    adam = results["replays"]["gamma"]["adam"]
+    adam["difference"][-1] = [0.02] * len(adam["difference"][-1])
+    assert judges.c15(results).verdict == "HALF"
+    adam["difference"][-1] = [1.0] * len(adam["difference"][-1])
+    assert judges.c15(results).verdict == "REFUTED"
+
+
+def test_a_wrong_vertex_is_said_and_a_right_one_needs_no_reason(results):
+    said = " ".join(foretold.vertex(results))
+    assert "The timestep was wrong in 10 of 10 networks" in said and "Adam not made anew" in said
+    results["predicted"]["smallest"] = 1
+    assert "wrong" not in " ".join(foretold.vertex(results))
+
+
+def test_alarms_of_weights_that_do_not_collapse_are_called_false(results):
+    said = " ".join(foretold.alarms(results))
+    assert "False alarms: 4 of the 5" in said and "right in 8 of 10" in said and "Silent: `dro`" in said
+    results["streams"]["kl"]["weights"][-1] = [0.0, 1.0, 0.0, 0.0, 0.0]
+    assert "False alarms: 3 of the 5" in " ".join(foretold.alarms(results))
