@@ -170,14 +170,16 @@ def test_the_long_run_is_condensed_to_what_the_claims_read(tmp_path, monkeypatch
         "learnable": stream("learnable", vertex, 60, [0, 1] * 6),
         "learnable [1]": stream("learnable", vertex, 70, [1, 1] * 6),
     }
-    (tmp_path / RESULTS).write_text(json.dumps({"settings": {"images": 12, "seeds": 2}, "streams": streams}))
+    ran = {"settings": {"images": 12, "seeds": 2, "source": "digits"}, "streams": streams}
+    ran["references"] = {"clean accuracy": {"surrogate": 390 / 397}}
+    (tmp_path / RESULTS).write_text(json.dumps(ran))
     monkeypatch.setattr(long_run, "ATTACK", replace(long_run.ATTACK, folder=tmp_path))
     stored = tmp_path / "results" / "claims.json"
     stored.parent.mkdir()
     stored.write_text("{}")
     assert long_run.main([str(tmp_path)]) == 0
     found = json.loads(stored.read_text())["long_run"]
-    assert found["marks"] == [0, 10] and np.shape(found["weights"]) == (2, 2, 5)
+    assert found["test_images"] == 390 and found["marks"] == [0, 10] and np.shape(found["weights"]) == (2, 2, 5)
     assert found["lead"]["num_alarms"] == 2 and found["lead"]["alarm"]["mean"] == 65
     success, transfer, _ = found["late"]
     assert (success["effect"], success["pairs"]) == (0.25, 6)  # of the last half, mean of two networks

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pitprop.cases._claims import load_results
-from pitprop.cases.timestep_attack import foretold, judges
+from pitprop.cases.timestep_attack import foretold, judges, prose
 from pitprop.cases.timestep_attack.claims import ATTACK
 
 
@@ -48,3 +48,9 @@ def test_alarms_of_weights_that_do_not_collapse_are_called_false(results):
     assert "False alarms: 4 of the 5" in said and "right in 8 of 10" in said and "Silent: `dro`" in said
     results["streams"]["kl"]["weights"][-1] = [0.0, 1.0, 0.0, 0.0, 0.0]
     assert "False alarms: 3 of the 5" in " ".join(foretold.alarms(results))
+
+
+def test_it_is_said_whether_the_late_images_are_new_to_what_is_attacked(results):
+    assert "All of them are training images" in prose.prose(results)
+    results["long_run"]["test_images"] = 700
+    assert "300 of them are training images" in prose.prose(results)

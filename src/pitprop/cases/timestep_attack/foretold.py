@@ -57,8 +57,8 @@ def _decides(results: Results, missed: int, lead: dict) -> list[str]:
         "Adam divides the size of the gradients away and is made anew for every image, so iterations count about "
         "alike, and the smallest in most of them wins. The differences from image to image decide on the time, not on "
         "the timestep, and epsilon on neither. Stepping Adam on the mean image's losses, without a network, ends on "
-        f"timestep {predicted['index']} too (`predict_vertex`: 90 % at iteration {predicted['arrival']:.0f}); that was made "
-        "out afterwards, so it is no prediction.",
+        f"timestep {predicted['index']} too (`predict_vertex`: 90 % at iteration {predicted['arrival']:.0f}); that was "
+        "made out afterwards, so it is no prediction.",
     ]
 
 
@@ -99,8 +99,8 @@ def _of_learnable(results: Results) -> str:
     return (
         f"`learnable`: {lead['num_alarms']} of {lead['num_streams']} networks, {_whole(lead['lead'])} iterations "
         f"before half of the weight had moved. They named {_networks(np.bincount(named, minlength=5))}: right in "
-        f"{right} of {len(told)} by where the weights ended, in {lead['num_vertex_right']} by the smallest mean loss (T1). "
-        f"A step for 90 % was forecast in {len(forecasts)} ({', '.join(forecasts)}){reached}."
+        f"{right} of {len(told)} by where the weights ended, in {lead['num_vertex_right']} by the smallest mean loss "
+        f"(T1). A step for 90 % was forecast in {len(forecasts)} ({', '.join(forecasts)}){reached}."
     )
 
 

@@ -56,7 +56,7 @@ def _all_or_nothing(stream: dict) -> str:
 
 
 def _late(long: Results | None) -> list[str]:
-    """Whether the collapse costs the attack anything."""
+    """What the collapsed weights do to the attack."""
     if not long:
         return []
     said = "; ".join(
@@ -65,10 +65,20 @@ def _late(long: Results | None) -> list[str]:
     )
     pairs, networks = long["late"][0]["pairs"], len(long["weights"])
     return [
-        f"What the collapse costs, on the last {pairs} of {long['marks'][-1]} images, mean of {networks} networks "
-        f"against the fixed schedule, paired by image: {said}.",
+        f"The last {pairs} of {long['marks'][-1]} images, mean of {networks} networks against the fixed schedule, "
+        f"paired by image: {said}. {_seen(long, pairs)}",
         "",
     ]
+
+
+def _seen(long: Results, pairs: int) -> str:
+    """Whether these images are new to what is attacked. Test images come first in the stream."""
+    new = max(0, long["test_images"] - (long["marks"][-1] - pairs))
+    which = f"{pairs - new} of them" if new else "All of them"
+    return (
+        f"{which} are training images of the surrogate and of the denoiser, for the stream has {long['test_images']} "
+        "test images: it says nothing of images that neither has seen."
+    )
 
 
 def _against(results: Results, name: str) -> str:
