@@ -54,3 +54,12 @@ def test_it_is_said_whether_the_late_images_are_new_to_what_is_attacked(results)
     assert "All of them are training images" in prose.prose(results)
     results["long_run"]["test_images"] = 700
     assert "300 of them are training images" in prose.prose(results)
+
+
+def test_where_no_image_differs_there_is_no_interval_of_no_width(results):
+    assert "[+0.00, +0.00]" not in prose.prose(results) and "+0 [+0, +0]" not in judges.c12(results).evidence
+    [same] = [c for c in results["comparisons"] if (c["arm"], c["metric"]) == ("kl", "success")]
+    fixed, kl = (np.array(results["streams"][name]["success"]) for name in ("fixed", "kl"))
+    assert np.array_equal(fixed, kl) and not judges.differs(same)
+    assert "| no image differs (of 100) |" in prose.prose(results) and "at most 3.0 % of images" in prose.prose(results)
+    assert judges.differs(same | {"low": -0.03, "high": 0.03})

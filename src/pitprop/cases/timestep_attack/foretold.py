@@ -53,7 +53,7 @@ def _decides(results: Results, missed: int, lead: dict) -> list[str]:
         *table,
         "",
         f"Within an image the losses grow. Timestep {smallest} has the smallest in {(lowest == smallest).sum()} of "
-        f"{len(rows)} iterations, which hold {share:.0%} of all loss, timestep {often} in {(lowest == often).sum()}. "
+        f"{len(rows)} iterations, which hold {100 * share:.0f} % of all loss, timestep {often} in {(lowest == often).sum()}. "
         "Adam divides the size of the gradients away and is made anew for every image, so iterations count about "
         "alike, and the smallest in most of them wins. The differences from image to image decide on the time, not on "
         "the timestep, and epsilon on neither. Stepping Adam on the mean image's losses, without a network, ends on "

@@ -68,9 +68,16 @@ def effect_of(results: Results, arm: str, metric: str) -> dict:
     return next(c for c in results["comparisons"] if c["arm"] == arm and c["metric"] == metric)
 
 
+def differs(found: dict) -> bool:
+    """Whether any pair does; where none does, the interval is a point, which says nothing of its width."""
+    return (found["low"], found["effect"], found["high"]) != (0, 0, 0)
+
+
 def said(results: Results, arm: str, metric: str) -> str:
     """That comparison in words."""
     found = effect_of(results, arm, metric)
+    if not differs(found):
+        return f"{metric}: no image differs, of {found['pairs']} ({found['verdict']})"
     low, high = ("?" if found[side] is None else f"{found[side]:+.2g}" for side in ("low", "high"))
     return f"{metric} {found['effect']:+.2g} [{low}, {high}] ({found['verdict']})"
 

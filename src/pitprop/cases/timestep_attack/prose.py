@@ -4,7 +4,9 @@ import numpy as np
 
 from pitprop.cases._claims import Results
 from pitprop.cases.timestep_attack.foretold import alarms, vertex
-from pitprop.cases.timestep_attack.judges import effect_of, learned, motion, show
+from pitprop.cases.timestep_attack.judges import differs, effect_of, learned, motion, show
+
+CONFIDENCE = 0.95
 
 
 def prose(results: Results) -> str:
@@ -28,6 +30,8 @@ def prose(results: Results) -> str:
         *vertex(results),
         *alarms(results),
         *_late(long),
+        _intervals(len(streams["fixed"]["success"])),
+        "",
         "| mode | weights at the end | success | transfer | L2 | Fréchet | success against `fixed` | verdict |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -71,6 +75,16 @@ def _late(long: Results | None) -> list[str]:
     ]
 
 
+def _intervals(pairs: int) -> str:
+    """How those of the table are made."""
+    return (
+        "In the table, success against `fixed` is the mean difference over the paired images with its 95 % interval: "
+        "Student's t, each side stretched for skewness (`docs/design/002-interval.md`), no allowance made for the "
+        f"number of modes. Where no image of {pairs} differs there is no spread to make one from; at most "
+        f"{100 * (1 - (1 - CONFIDENCE) ** (1 / pairs)):.1f} % of images differ then, at 95 % (Clopper and Pearson, one-sided)."
+    )
+
+
 def _seen(long: Results, pairs: int) -> str:
     """Whether these images are new to what is attacked. Test images come first in the stream."""
     new = max(0, long["test_images"] - (long["marks"][-1] - pairs))
@@ -85,6 +99,8 @@ def _against(results: Results, name: str) -> str:
     if name == "fixed":
         return "| "
     found = effect_of(results, name, "success")
+    if not differs(found):
+        return f"no image differs (of {found['pairs']}) | {found['verdict']}"
     return f"{found['effect']:+.2f} [{_signed(found['low'])}, {_signed(found['high'])}] | {found['verdict']}"
 
 
