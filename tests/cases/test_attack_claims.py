@@ -39,6 +39,9 @@ def test_the_scale_is_judged_where_the_weights_have_collapsed_too(results):
 def test_a_wrong_vertex_is_said_and_a_right_one_needs_no_reason(results):
     said = " ".join(foretold.vertex(results))
     assert "The timestep was wrong in 10 of 10 networks" in said and "Adam not made anew" in said
+    assert "epsilon on neither" in said
+    results["replays"]["decides"]["mean image, eps 1e-20"]["ends"] = [10, 0, 0, 0, 0]
+    assert "epsilon on neither" not in " ".join(foretold.vertex(results))
     results["predicted"]["smallest"] = 1
     assert "wrong" not in " ".join(foretold.vertex(results))
 

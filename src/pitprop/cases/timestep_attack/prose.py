@@ -77,11 +77,12 @@ def _late(long: Results | None) -> list[str]:
 
 def _intervals(pairs: int) -> str:
     """How those of the table are made."""
+    most = 100 * (1 - (1 - CONFIDENCE) ** (1 / pairs))
     return (
         "In the table, success against `fixed` is the mean difference over the paired images with its 95 % interval: "
         "Student's t, each side stretched for skewness (`docs/design/002-interval.md`), no allowance made for the "
         f"number of modes. Where no image of {pairs} differs there is no spread to make one from; at most "
-        f"{100 * (1 - (1 - CONFIDENCE) ** (1 / pairs)):.1f} % of images differ then, at 95 % (Clopper and Pearson, one-sided)."
+        f"{most:.1f} % of images differ then, at 95 % (Clopper and Pearson, one-sided)."
     )
 
 
