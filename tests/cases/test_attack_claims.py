@@ -1,13 +1,16 @@
 """Verdicts and sentences follow the numbers: what is stored, and the same with one thing changed."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pitprop.cases._claims import load_results
-from pitprop.cases.timestep_attack import foretold, judges, prose
+from pitprop.cases._claims import load_results, plain
+from pitprop.cases.timestep_attack import foretold, judges, prose, replays
 from pitprop.cases.timestep_attack.claims import ATTACK
+from pitprop.cases.timestep_attack.experiment import Plan
+from pitprop.cases.timestep_attack.settings import LAPTOP
 
 
 @pytest.fixture
@@ -66,3 +69,21 @@ def test_where_no_image_differs_there_is_no_interval_of_no_width(results):
     assert np.array_equal(fixed, kl) and not judges.differs(same)
     assert "| no image differs (of 100) |" in prose.prose(results) and "at most 3.0 % of images" in prose.prose(results)
     assert judges.differs(same | {"low": -0.03, "high": 0.03})
+
+
+def test_replays_are_what_the_judges_read(results, monkeypatch):
+    """Three images of two iterations, the second ten times the first; few networks, few images."""
+    monkeypatch.setattr(replays, "SEEDS", 2)
+    monkeypatch.setattr(replays, "MARKS", (1, 10, 20))
+    monkeypatch.setattr(replays, "GAMMA_MARKS", (5, 10, 20))
+    losses = 1e-4 * np.array([[1.0, 2, 3, 4, 5], [20, 10, 30, 40, 50]] * 3)
+    plan = Plan(lr=3e-2, attack=replace(LAPTOP, iterations=2))
+    found = plain(replays.replays(losses, plan))
+    arms = found["decides"]
+    assert set(arms) == set(foretold.ARMS) and np.shape(found["path"]) == (3, 5)
+    assert all(sum(arm["ends"]) == 2 for arm in arms.values())
+    assert arms["mean iteration"]["ends"] == [0, 2, 0, 0, 0]  # 10.5, 6: the second has the smaller mean
+    assert arms["as measured"]["images"] == 20 and np.shape(found["gamma"]["adam"]["difference"]) == (3, 2)
+    assert found["gamma"]["sgd"]["100"] > found["gamma"]["sgd"]["1"]
+    results["replays"] = found
+    assert "2 networks" in judges.c15(results).evidence and "2 networks each" in " ".join(foretold.vertex(results))

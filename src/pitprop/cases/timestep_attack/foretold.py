@@ -69,8 +69,8 @@ def _reason(arms: dict, often: int, smallest: int) -> str:
         return ""
     return (
         "Adam divides the size of the gradients away and is made anew for every image, so iterations count about "
-        "alike, and the smallest in most of them wins. The differences from image to image decide on the time, not on the "
-        "timestep, and epsilon on neither. "
+        "alike, and the smallest in most of them wins. The differences from image to image decide on the time, not on "
+        "the timestep, and epsilon on neither. "
     )
 
 
