@@ -15,14 +15,11 @@ import torch
 
 from pitprop._errors import PitpropError
 from pitprop.cases.timestep_attack import classifiers, experiment, long_run
-from pitprop.cases.timestep_attack.measurements import (
-    SEED_SHARES,
-    gradients_at_a_small_weight,
-    initial_mismatch,
-)
+from pitprop.cases.timestep_attack.measurements import gradients_at_a_small_weight, initial_mismatch
 from pitprop.cases.timestep_attack.options import Options
 from pitprop.cases.timestep_attack.pictures import FILES
 from pitprop.cases.timestep_attack.replay import replay
+from pitprop.cases.timestep_attack.replays import SEED_SHARES
 from pitprop.cases.timestep_attack.run import RESULTS, plan_of, run
 from pitprop.cases.timestep_attack.settings import LAPTOP
 from pitprop.cases.timestep_attack.weights import INITIAL, PILOT
@@ -123,7 +120,7 @@ def test_the_second_process_ends_when_the_first_is_told_to(tmp_path):
 
 
 def test_the_seeds_own_loss_shares_pass_by_its_pilot_schedule_at_ten_images():
-    path = replay(np.array([SEED_SHARES]), images=10)
+    (path,) = replay(np.array([SEED_SHARES]), images=10)
     assert path.shape == (10, 5)
     assert np.abs(path[-1] - PILOT).sum() / 2 < 0.02 < np.abs(path[0] - PILOT).sum() / 2
 
@@ -134,6 +131,16 @@ def test_under_adam_the_scale_of_the_loss_is_nothing():
     np.testing.assert_allclose(one, hundred, atol=1e-4)
     slow, fast = (replay(losses, images=3, gamma=gamma, lr=1.0, optimizer="sgd", per_image=5) for gamma in (1.0, 100.0))
     assert np.abs(slow - INITIAL).sum() < np.abs(fast - INITIAL).sum() / 5
+
+
+def test_an_adam_that_is_kept_weighs_an_images_losses_by_their_size():
+    early, late = np.array([0.185, 0.178, 0.190, 0.20, 0.247]), np.array([0.185, 0.191, 0.20, 0.206, 0.218])
+    growth = (np.arange(30) / 30)[:, None] ** 2
+    image = 1e-3 * growth * np.where(np.arange(30)[:, None] < 20, early, late)
+    anew, kept = (replay(image, images=40, seeds=(0, 1), lr=1e-3, forgets=forgets)[:, -1] for forgets in (True, False))
+    assert image.mean(0).argmin() == 0
+    assert (anew.argmax(-1) == 1).all() and (kept.argmax(-1) == 0).all()
+    assert not np.array_equal(kept[0], kept[1])
 
 
 def test_the_three_gradients_at_a_small_weight():
@@ -152,6 +159,7 @@ def test_the_long_run_is_condensed_to_what_the_claims_read(tmp_path, monkeypatch
     def stream(mode, ends, alarm, success):
         weights = np.linspace(INITIAL, ends, 13).tolist()
         told = {"severity": "warning" if alarm else None, "alarm": alarm, "moved": None, "vertex_said": None}
+        told |= {"forecast": None}
         told |= {"vertex": 0, "share": ends[0], "message": ""}
         metrics = {"success": success, "transfer": [None, *[0.5] * 11], "l2": np.linspace(1, 2, 12).tolist()}
         return {"stream": {"mode": mode}, "weights": weights, "losses": [1.0] * 5, "detection": told, **metrics}
@@ -162,14 +170,16 @@ def test_the_long_run_is_condensed_to_what_the_claims_read(tmp_path, monkeypatch
         "learnable": stream("learnable", vertex, 60, [0, 1] * 6),
         "learnable [1]": stream("learnable", vertex, 70, [1, 1] * 6),
     }
-    (tmp_path / RESULTS).write_text(json.dumps({"settings": {"images": 12, "seeds": 2}, "streams": streams}))
+    ran = {"settings": {"images": 12, "seeds": 2, "source": "digits"}, "streams": streams}
+    ran["references"] = {"clean accuracy": {"surrogate": 390 / 397}}
+    (tmp_path / RESULTS).write_text(json.dumps(ran))
     monkeypatch.setattr(long_run, "ATTACK", replace(long_run.ATTACK, folder=tmp_path))
     stored = tmp_path / "results" / "claims.json"
     stored.parent.mkdir()
     stored.write_text("{}")
     assert long_run.main([str(tmp_path)]) == 0
     found = json.loads(stored.read_text())["long_run"]
-    assert found["marks"] == [0, 10] and np.shape(found["weights"]) == (2, 2, 5)
+    assert found["test_images"] == 390 and found["marks"] == [0, 10] and np.shape(found["weights"]) == (2, 2, 5)
     assert found["lead"]["num_alarms"] == 2 and found["lead"]["alarm"]["mean"] == 65
     success, transfer, _ = found["late"]
     assert (success["effect"], success["pairs"]) == (0.25, 6)  # of the last half, mean of two networks

@@ -1,6 +1,7 @@
 """The full-size path on a tiny Stable Diffusion of random weights: the same classes, saved to disk and loaded."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from skimage import data
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, ResNetConfig, ResNetForImageClassification
 
 from pitprop import PitpropError
+from pitprop.cases.timestep_attack import paper_run
 from pitprop.cases.timestep_attack.imagenet_folder import load_image, read_folder, read_names
+from pitprop.cases.timestep_attack.options import Options
 from pitprop.cases.timestep_attack.paper import Surrogate, attack_images, load
-from pitprop.cases.timestep_attack.paper_run import main
+from pitprop.cases.timestep_attack.run import run
 from pitprop.cases.timestep_attack.settings import PAPER, Settings
 from pitprop.cases.timestep_attack.stable_diffusion import StableDiffusion
 from pitprop.cases.timestep_attack.weights import INITIAL, Stream
@@ -264,19 +267,72 @@ def test_folders_without_safe_weights_are_refused(folders, tmp_path):
         Surrogate(tmp_path / "ten")
 
 
+@pytest.fixture
+def few(monkeypatch, folders):
+    """Options of the preset, with a small attack behind them."""
+    monkeypatch.setattr(paper_run, "PAPER", FEW)
+    named = {"stable_diffusion": folders / "diffusion", "surrogate": folders / "surrogate", "data": folders / "data"}
+    return Options(preset="paper", resolution=RESOLUTION, device="cpu", **named)
+
+
 @pytest.mark.slow
-def test_the_command_writes_images_weights_and_what_the_rule_says(folders, tmp_path, capsys):
-    given = {"stable-diffusion": folders / "diffusion", "surrogate": folders / "surrogate", "images": folders / "data"}
-    command = [f"--{name}={value}" for name, value in given.items()] + [f"--out={tmp_path / 'out'}", "--device=cpu"]
-    command += ["--mode=learnable", "--mode=fixed", f"--resolution={RESOLUTION}", "--num-images=1"]
-    assert main(command, FEW) == 0
+def test_the_preset_writes_images_weights_and_what_the_rule_says(few, tmp_path):
+    result = run(tmp_path / "out", replace(few, images=1))
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"2-learnable.png", "2-fixed.png", "weights.npz", "summary.json"}
+    assert written == {path.name for path in result.files} and not result.diagnose
     assert load_image(tmp_path / "out" / "2-fixed.png", RESOLUTION).std() > 0
     with np.load(tmp_path / "out" / "weights.npz") as kept:
         assert kept["weights"].shape == kept["losses"].shape == (3, 2, 2)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["fixed"]["first"] == summary["fixed"]["last"] and summary["learnable"]["images"] == 1
-    assert "2.png: " in (said := capsys.readouterr().out) and "fixed: success" in said
-    assert main([*command, f"--surrogate={tmp_path}"], FEW) == 2
-    assert "holds no weights in safetensors" in capsys.readouterr().err
+    assert [name for name, _ in result.rows] == ["fixed", "learnable"] and result.rows[0][1].startswith("success")
+
+
+@pytest.mark.slow
+def test_a_run_that_breaks_off_keeps_the_images_that_were_done(few, tmp_path, monkeypatch):
+    def one_then_none(*args, **kwargs):
+        yield next(iter(attack_images(*args, **kwargs)))
+        raise torch.OutOfMemoryError("no more")
+
+    monkeypatch.setattr(paper_run, "attack_images", one_then_none)
+    with pytest.raises(PitpropError, match=r"2 streams at once takes too much memory: no more\nDo: take one --mode"):
+        run(tmp_path, few)
+    assert json.loads((tmp_path / "summary.json").read_text())["fixed"]["images"] == 1
+    assert (tmp_path / "weights.npz").is_file() and (tmp_path / "2-fixed.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "claims", "said"),
+    [
+        ({"images": 0}, False, "at least one image"),
+        ({"images": -1}, False, "at least one image"),
+        ({"seeds": 0}, False, "at least one image and one seed"),
+        ({"device": "nope"}, False, "There is no device `nope`: Expected one of cpu"),
+        ({"device": "meta"}, False, "There is no device `meta`: the known kinds are cpu"),
+        ({"resolution": 0}, False, "The resolution 0 is no number of pixels"),
+        ({"data": None, "surrogate": None}, False, r"needs --surrogate, --data\.\nnone of it is bundled"),
+        ({}, True, "Claims are judged from runs of the preset `laptop` only"),
+    ],
+)
+def test_what_the_preset_can_not_run_is_explained_before_anything_is_loaded(
+    few, tmp_path, monkeypatch, changes, claims, said
+):
+    monkeypatch.setattr(paper_run, "load", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(PitpropError, match=said):
+        run(tmp_path, replace(few, **changes), claims=claims)
+
+
+def test_every_image_is_opened_before_anything_is_loaded(few, tmp_path, monkeypatch):
+    monkeypatch.setattr(paper_run, "load", lambda *_, **__: pytest.fail("loaded"))
+    save_images(tmp_path / "data")
+    (tmp_path / "data" / "images" / "10.png").write_bytes(b"no image")
+    with pytest.raises(PitpropError, match=r"10\.png can't be read as an image"):
+        run(tmp_path, replace(few, data=tmp_path / "data"))
+
+
+def test_an_output_folder_that_is_a_file_is_refused(few, tmp_path):
+    (tmp_path / "file").write_text("")
+    for options in (few, Options()):
+        with pytest.raises(PitpropError, match=r"file can't be made: .*\nDo: name another folder with --out"):
+            run(tmp_path / "file", options)

@@ -234,6 +234,17 @@ def test_what_is_trained_and_not_evaluated():
     assert findings(lambda: {"loss": 0.0}) == []  # calls nothing: it may evaluate a copy
     model.branch.requires_grad_(False)  # frozen: not what was trained
     assert findings(lambda: {"loss": float(model(x).detach().mean())}) == []
+    model.branch.requires_grad_(True)
+
+    def without_branch(m, batch):
+        m(batch, use_branch=True)  # runs, and the loss doesn't read it
+        return m(batch).square().mean()
+
+    def evaluate():
+        return {"loss": float(model(x).detach().mean())}
+
+    subject = Subject(model=model, batches=(x,), loss_fn=without_branch, evaluate=evaluate)
+    assert ACTIVITY.run(subject) == []
     assert not any(module._forward_hooks for module in model.modules())
 
 

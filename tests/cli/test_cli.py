@@ -256,7 +256,8 @@ OPTIONS = {
     "--preset --seeds --steps --variant",
     "case model_merging": "* --claims --diagnose --json --out --seeds --steps",
     "case set_diffusion": "* --claims --diagnose --fix --json --out --seeds --steps",
-    "case timestep_attack": "* --claims --diagnose --images --json --mode --out --seeds --source",
+    "case timestep_attack": "* --claims --class-names --data --device --diagnose --images --json --mode --out --preset "
+    "--resolution --seeds --source --stable-diffusion --surrogate",
     "check": "--allow --fail-on --format --json --knob --seed RECIPE",
     "detect": "--allow --fail-on --format --json --rule RUN",
     "diagnose": f"--json --knob --on --out --screen-seeds --seeds --timeout-s --workers RECIPE {CHANGES}",

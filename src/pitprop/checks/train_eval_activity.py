@@ -23,6 +23,7 @@ Auxiliary heads that help training only do so on purpose. Modules without parame
 flag that a schedule switches later is seen only in the state that the model is in now: ask again with a checkpoint, or
 see `ema-drift`, which watches. Of a recipe, copies are the modules among the training's attributes and theirs. An
 evaluation that calls no module of the model (it evaluates a copy, or calls functions of the parameters) is not judged.
+A module that a step runs without any gradient is `no-gradient`'s to name, not trained.
 
 ## Remedies
 Take the branch on `self.training` away, or hold flags in buffers, which copies and checkpoints carry.
@@ -118,12 +119,13 @@ def _unevaluated(subject: Subject) -> list[Finding]:
     if subject.evaluate is None:
         return []
     model = subject.model
-    with preserved(model), _running(model) as trained:
-        one_pass(subject, subject.batches[0])
+    with preserved(model), _running(model) as ran:
+        gradients = one_pass(subject, subject.batches[0]).gradients
     with preserved(model), _running(model) as evaluated:
         subject.evaluate()
-    asking = {path for path, module in model.named_modules() if any(p.requires_grad for p in module.parameters())}
-    only = (trained - evaluated) & asking if evaluated else set()
+    reached = {id(p) for name, p in model.named_parameters() if gradients.get(name) is not None}
+    trained = {path for path, module in model.named_modules() if any(id(p) in reached for p in module.parameters())}
+    only = (ran - evaluated) & trained if evaluated else set()
     return [
         found(
             TrainEvalActivity.name,

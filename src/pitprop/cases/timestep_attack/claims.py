@@ -98,9 +98,8 @@ def header(results: Results) -> str:
     settings = provenance["settings"]
     return (
         f"{settings['images']} images of {settings['source']}, {settings['seeds']} learnable networks, one of "
-        "each other "
-        "mode; 95 % intervals, over the networks or over paired images (differences to the fixed schedule "
-        f"[0.05, 0.08, 0.13, 0.24, 0.50]); torch {provenance['torch']}."
+        "each other mode; 95 % intervals (Student's t, stretched for skewness), over the networks or over paired "
+        f"images (differences to the fixed schedule [0.05, 0.08, 0.13, 0.24, 0.50]); torch {provenance['torch']}."
     )
 
 

@@ -33,8 +33,10 @@ class Detection(NamedTuple):
     """First iteration at which the total variation to the start is over 0.5; NaN if never."""
     vertex_said: float
     """The timestep that the finding names; NaN where it names none."""
+    forecast: float
+    """Iteration at which the finding expects 90 % on it; NaN where it expects none."""
     vertex: int
-    """The timestep with the smallest mean loss of the whole run: where descent ends (T1)."""
+    """The timestep with the smallest mean loss of the whole run: where plain descent ends (T1)."""
     share: float
     """Its weight at the end."""
     message: str
@@ -73,12 +75,13 @@ def watch_weights(
     finding = _first_finding(weights, losses)
     far = total_variation(weights, np.broadcast_to(weights[0], weights.shape)) > MOVED
     vertex = int(losses.mean(0).argmin())
-    said = math.nan if finding is None else finding.evidence.get("loss_weight_vertex", math.nan)
+    moving = {} if finding is None or finding.severity == "note" else finding.evidence
     return Detection(
         severity=None if finding is None else finding.severity,
         alarm=math.nan if finding is None else float(finding.detected),
         moved=float(far.argmax()) if far.any() else math.nan,
-        vertex_said=math.nan if finding is None or finding.severity == "note" else said,
+        vertex_said=moving.get("loss_weight_vertex", math.nan),
+        forecast=moving.get("vertex_at_step", math.nan),
         vertex=vertex,
         share=float(weights[-1, vertex]),
         message="" if finding is None else finding.message,

@@ -17,6 +17,7 @@ import numpy as np
 
 from pitprop._errors import PitpropError
 from pitprop.cases._claims import Results, exit_with, load_results, provenance, store
+from pitprop.cases.timestep_attack import data
 from pitprop.cases.timestep_attack.claims import ATTACK
 from pitprop.cases.timestep_attack.detection import Detection, lead, plain_lead
 from pitprop.cases.timestep_attack.experiment import BASELINE, MARGINS
@@ -34,16 +35,19 @@ def condense(results: Results) -> dict[str, Any]:
     """What the claims need of `attack_results.json`.
 
     Returns:
-        `provenance`, `marks` and `weights` (`[network, mark, timestep]`), `losses` (means of the fixed schedule),
-        `lead` (alarm against motion over the networks), and `late`: each metric of the last half of the images, the
-        networks' mean against the fixed schedule, paired by image.
+        `provenance`, `test_images` (how many of the stream's are no training images; they come first), `marks` and
+        `weights` (`[network, mark, timestep]`), `losses` (means of the fixed schedule), `lead` (alarm against motion
+        over the networks), and `late`: each metric of the last half of the images, the networks' mean against the fixed
+        schedule, paired by image.
     """
     settings, streams = results["settings"], results["streams"]
     learned = [stream for stream in streams.values() if stream["stream"]["mode"] == "learnable"]
     marks = [mark for mark in MARKS if mark <= settings["images"]]
+    right = results["references"]["clean accuracy"]["surrogate"]  # only what it knows is attacked
     command = ("pitprop", "case", "timestep_attack", "--mode", "learnable", "--images", str(settings["images"]))
     return {
         "provenance": provenance((*command, "--seeds", str(settings["seeds"])), **settings),
+        "test_images": round(right * len(data.load(settings["source"])[1].labels)),
         "marks": marks,
         "weights": [[stream["weights"][mark] for mark in marks] for stream in learned],
         "losses": streams[BASELINE]["losses"],
@@ -54,7 +58,7 @@ def condense(results: Results) -> dict[str, Any]:
 
 def _detections(learned: list[dict[str, Any]]) -> list[Detection]:
     """NaN is null in JSON."""
-    numbers = ("alarm", "moved", "vertex_said")
+    numbers = ("alarm", "moved", "vertex_said", "forecast")
     found = []
     for stream in learned:
         fields: dict[str, Any] = stream["detection"]

@@ -14,19 +14,15 @@ from pitprop.cases._claims import provenance
 from pitprop.cases.timestep_attack.attack import Attack, prepare
 from pitprop.cases.timestep_attack.detection import lead, plain_lead, watch_weights
 from pitprop.cases.timestep_attack.experiment import BASELINE, Plan, loaded, run_experiment
-from pitprop.cases.timestep_attack.replay import replay
+from pitprop.cases.timestep_attack.replays import replays
 from pitprop.cases.timestep_attack.streams import StreamResult, run_streams
-from pitprop.cases.timestep_attack.weights import INITIAL, PILOT, Mode, Stream, TimestepWeights
+from pitprop.cases.timestep_attack.weights import INITIAL, Mode, Stream, TimestepWeights
 from pitprop.indicators import total_variation
 from pitprop.trials.progress import OnProgress
 
 SEEDS = 10
-MARKS = (1, 10, 30, 100, 300, 1000)
-"""Images after which weights are written down; the seed has 10 and 1000."""
 REPORTED = 0.0036
 """Shift of the cross-attention weights that the seed reports (L1)."""
-SEED_SHARES = (0.039, 0.060, 0.125, 0.247, 0.529)
-"""Loss shares of the timesteps that the original logged over 1000 images."""
 INITIALISATIONS = 400
 WIRED_IMAGES = 10
 
@@ -63,45 +59,6 @@ def condense(
         "initial_mismatch": initial_mismatch(),
         "small_weight": gradients_at_a_small_weight(),
     }
-
-
-def replays(losses: np.ndarray, plan: Plan) -> dict[str, Any]:
-    """Weights of networks that learn from the losses of the fixed schedule, over up to 1000 images.
-
-    Returns:
-        `marks`, `path` (weights at the marks), `nearest` (image at which the path passes nearest to the pilot schedule,
-        and the total variation there), `at_10` (total variation to the pilot schedule at 10 images), `seed_shares`
-        (the path and `at_10` under the loss shares that the original logged), and `gamma`: the weights after 100
-        images for gamma 1 and 100, Adam and plain descent.
-    """
-    each = plan.attack.iterations
-    path = replay(losses, images=MARKS[-1], seed=plan.first_seed, lr=plan.lr, per_image=each)
-    far = np.array([float(total_variation(row, np.array(PILOT))) for row in path])
-    found: dict[str, Any] = {
-        "marks": MARKS,
-        "path": [path[mark - 1].tolist() for mark in MARKS],
-        "nearest": {"image": int(far.argmin()) + 1, "total_variation": float(far.min())},
-        "at_10": float(far[9]),
-        "gamma": {},
-    }
-    shares = replay(np.array([SEED_SHARES]), images=MARKS[-1], seed=plan.first_seed)
-    found["seed_shares"] = {
-        "path": [shares[mark - 1].tolist() for mark in MARKS],
-        "at_10": float(total_variation(shares[9], np.array(PILOT))),
-    }
-    for optimizer in ("adam", "sgd"):
-        for gamma in (1.0, 100.0):
-            ended = replay(
-                losses,
-                images=100,
-                seed=plan.first_seed,
-                gamma=gamma,
-                lr=plan.lr,
-                optimizer=optimizer,
-                per_image=each,
-            )[-1]
-            found["gamma"][f"{optimizer}, gamma {gamma:g}"] = ended.tolist()
-    return found
 
 
 def without_gradient(plan: Plan, mode: Mode, **changes: Any) -> list[str]:

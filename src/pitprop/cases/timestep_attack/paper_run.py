@@ -1,105 +1,175 @@
-"""The full-size attack from the command line; every folder is local, nothing is downloaded.
-
-    python -m pitprop.cases.timestep_attack.paper_run --stable-diffusion FOLDER --surrogate FOLDER --images FOLDER \\
-        --mode learnable --mode fixed --out FOLDER
+"""`pitprop case timestep_attack --preset paper`: the attack at full size; every folder is local, nothing is downloaded.
 
 Writes an adversarial image per image and mode, `weights.npz` (weights and unweighted losses by iteration, what a trace
 would hold) and `summary.json` with the success among images that the surrogate labelled rightly, and with what the
-rule `loss-weight-collapse` says of each mode.
+rule `loss-weight-collapse` says of each mode. Of a run that breaks off, both hold the images that were done.
 """
 
-import argparse
-import json
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
 from pitprop._errors import PitpropError
-from pitprop.cases._claims import plain
+from pitprop.cases._claims import store
+from pitprop.cases._result import CaseResult
 from pitprop.cases.timestep_attack.detection import watch_weights
+from pitprop.cases.timestep_attack.experiment import Plan, streams_of
+from pitprop.cases.timestep_attack.imagenet_folder import READ, load_image, read_folder
+from pitprop.cases.timestep_attack.options import Options
 from pitprop.cases.timestep_attack.paper import Attacked, attack_images, load
 from pitprop.cases.timestep_attack.settings import PAPER, Settings
-from pitprop.cases.timestep_attack.stable_diffusion import RESOLUTION
-from pitprop.cases.timestep_attack.weights import INITIAL, MODES, Mode, Stream
+from pitprop.cases.timestep_attack.weights import Stream
+from pitprop.trials.progress import Meter, OnProgress
+
+SUMMARY, WEIGHTS = "summary.json", "weights.npz"
+DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
-def main(arguments: Sequence[str] | None = None, settings: Settings = PAPER) -> int:
-    """0 when all images were attacked, 2 for input that can't be worked with.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullSize:
+    """One run at full size; see `Options`."""
 
-    Args:
-        arguments: By default the command line's.
-        settings: Numbers of the attack.
+    stable_diffusion: Path
+    surrogate: Path
+    data: Path
+    streams: dict[str, Stream]
+    """By name; each image is attacked under all of them."""
+    images: int | None = None
+    class_names: Path | None = None
+    resolution: int = Options.resolution
+    device: str | None = None
+    attack: Settings = field(default_factory=lambda: PAPER)
+
+
+class _Done(NamedTuple):
+    """One image under all streams, on the host."""
+
+    clean: bool
+    fooled: list[bool]
+    weights: Float[Tensor, "iteration stream timestep"]
+    losses: Float[Tensor, "iteration stream timestep"]
+
+
+def from_options(options: Options, plan: Plan, *, claims: bool = False) -> FullSize:
+    """What the command line asks for; `plan` holds what both presets know.
+
+    Raises:
+        PitpropError: A folder isn't named, a resolution that is none, a device that isn't there, or claims.
     """
-    parser = argparse.ArgumentParser(prog="python -m pitprop.cases.timestep_attack.paper_run", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    for name, what in (
-        ("stable-diffusion", "folder of Stable Diffusion 2 base as diffusers saves it"),
-        ("surrogate", "folder of an ImageNet classifier as transformers saves it"),
-        ("images", "folder with images/ and labels.txt"),
-        ("out", "folder to write to"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=what)
-    parser.add_argument("--mode", action="append", choices=MODES, help="weight mode, repeatable; by default learnable")
-    parser.add_argument("--num-images", type=int, help="only the first so many")
-    parser.add_argument(
-        "--class-names", type=Path, help="1000 prompts, one per line; by default the surrogate's labels"
+    given = {name: getattr(options, name) for name in ("stable_diffusion", "surrogate", "data")}
+    if missing := [f"--{name.replace('_', '-')}" for name, folder in given.items() if folder is None]:
+        raise PitpropError(
+            f"The preset `paper` needs {', '.join(missing)}.",
+            means="none of it is bundled, and nothing is downloaded.",
+            do="pitprop case timestep_attack --preset paper --stable-diffusion FOLDER --surrogate FOLDER --data FOLDER",
+            read=READ,
+        )
+    if claims:
+        raise PitpropError(
+            "Claims are judged from runs of the preset `laptop` only.", do="leave out --claims, or --preset paper."
+        )
+    if options.resolution < 1:
+        raise PitpropError(
+            f"The resolution {options.resolution} is no number of pixels.", do="take the original's 224."
+        )
+    if options.device is not None:
+        _expect_device(options.device)
+    return FullSize(
+        **given,
+        streams=streams_of(plan if options.mode else replace(plan, modes=("learnable",))),
+        images=options.images,
+        class_names=options.class_names,
+        resolution=options.resolution,
+        device=options.device,
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the weight network")
-    parser.add_argument("--resolution", type=int, default=RESOLUTION)
-    parser.add_argument("--device", help="by default the GPU where there is one")
-    given = parser.parse_args(arguments)
-    modes: tuple[Mode, ...] = tuple(dict.fromkeys(given.mode or ["learnable"]))
-    streams = [Stream(mode=mode, seed=given.seed, schedule=INITIAL[-settings.num_active :]) for mode in modes]
+
+
+def run_paper(folder: Path, asked: FullSize, progress: OnProgress | None = None) -> CaseResult:
+    """Attacks image by image into `folder`, which exists. All images are opened before anything is loaded.
+
+    Raises:
+        PitpropError: Something that is read is missing or damaged (see `paper.load`), or the device has too little
+            memory.
+    """
+    photographs = read_folder(asked.data)[: asked.images]
+    for photograph in photographs:
+        load_image(photograph.path, asked.resolution)
+    meter = Meter(progress, len(photographs))
+    meter.enter("loading Stable Diffusion and the surrogate")
+    done: list[_Done] = []
+    pictures: list[Path] = []
     try:
         paper = load(
-            given.stable_diffusion,
-            given.surrogate,
-            given.images,
-            class_names=given.class_names,
-            resolution=given.resolution,
-            device=given.device,
+            asked.stable_diffusion,
+            asked.surrogate,
+            asked.data,
+            class_names=asked.class_names,
+            resolution=asked.resolution,
+            device=asked.device,
         )
-        given.out.mkdir(parents=True, exist_ok=True)
-        found = []
-        for image in attack_images(paper, streams, num_images=given.num_images, settings=settings):
-            _write(image, modes, given.out)
-            found.append((image.clean, image.fooled, image.result.weights.cpu(), image.result.self_losses.cpu()))
-            fooled = ", ".join(
-                f"{mode} {'fooled' if it else 'right'}" for mode, it in zip(modes, image.fooled, strict=True)
-            )
-            print(f"{image.photograph.path.name}: {'' if image.clean else 'wrong from the start, '}{fooled}")
-    except (PitpropError, torch.OutOfMemoryError) as error:
-        print(error, file=sys.stderr)
-        return PitpropError.exit_code
-    weights, losses = (torch.cat(part).double().numpy() for part in list(zip(*found, strict=True))[2:])
-    np.savez(given.out / "weights.npz", weights=weights, losses=losses, modes=np.array(modes))
-    summary = {mode: _summary(row, found, weights, losses) for row, mode in enumerate(modes)}
-    (given.out / "summary.json").write_text(json.dumps(plain(summary), indent=1) + "\n")
-    for mode, told in summary.items():
-        print(f"{mode}: success {told['fooled']} of {told['clean']}; {told['detection']['message'] or 'no finding'}")
-    return 0
+        meter.enter(f"attacking {len(photographs)} images in {len(asked.streams)} streams")
+        active = asked.attack.num_active
+        streams = [replace(stream, schedule=stream.schedule[-active:]) for stream in asked.streams.values()]
+        for image in attack_images(paper, streams, num_images=asked.images, settings=asked.attack):
+            pictures += _drawn(image, asked, folder)
+            done.append(_Done(image.clean, image.fooled, image.result.weights.cpu(), image.result.self_losses.cpu()))
+            meter.tick()
+    except torch.OutOfMemoryError as error:
+        raise PitpropError(
+            f"Attacking in {len(asked.streams)} streams at once takes too much memory: {error}",
+            do="take one --mode, fewer --seeds, a smaller --resolution, or --device cpu.",
+        ) from error
+    finally:
+        summary = _summarised(done, asked, folder) if done else {}
+    rows = [
+        (name, f"success {told['fooled']} of {told['clean']}; {told['detection']['message'] or 'no finding'}")
+        for name, told in summary.items()
+    ]
+    files = (folder / SUMMARY, folder / WEIGHTS, *pictures)
+    return CaseResult(title="timestep_attack at full size", rows=tuple(rows), files=files, diagnose=False)
 
 
-def _write(image: Attacked, modes: Sequence[str], out: Path) -> None:
-    for mode, pixels in zip(modes, image.result.images, strict=True):
+def _drawn(image: Attacked, asked: FullSize, folder: Path) -> list[Path]:
+    paths = [folder / f"{image.photograph.path.stem}-{name}.png" for name in asked.streams]
+    for path, pixels in zip(paths, image.result.images, strict=True):
         levels = ((pixels.permute(1, 2, 0) + 1) * 127.5).round().byte().cpu().numpy()
-        Image.fromarray(levels).save(out / f"{image.photograph.path.stem}-{mode}.png")
+        Image.fromarray(levels).save(path)
+    return paths
 
 
-def _summary(row: int, found: list, weights: np.ndarray, losses: np.ndarray) -> dict:
-    return {
-        "clean": sum(clean for clean, *_ in found),
-        "fooled": sum(clean and fooled[row] for clean, fooled, *_ in found),
-        "images": len(found),
-        "first": weights[0, row],
-        "last": weights[-1, row],
-        "detection": watch_weights(weights[:, row], losses[:, row])._asdict(),
+def _summarised(done: Sequence[_Done], asked: FullSize, folder: Path) -> dict[str, Any]:
+    """Writes what there is of a run."""
+    weights, losses = (
+        torch.cat([getattr(one, name) for one in done]).double().numpy() for name in ("weights", "losses")
+    )
+    np.savez(folder / WEIGHTS, weights=weights, losses=losses, modes=np.array(list(asked.streams)))
+    summary = {
+        name: {
+            "clean": sum(one.clean for one in done),
+            "fooled": sum(one.clean and one.fooled[row] for one in done),
+            "images": len(done),
+            "first": weights[0, row],
+            "last": weights[-1, row],
+            "detection": watch_weights(weights[:, row], losses[:, row])._asdict(),
+        }
+        for row, name in enumerate(asked.streams)
     }
+    store(summary, folder / SUMMARY)
+    return summary
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _expect_device(name: str) -> None:
+    try:
+        there = torch.device(name).type in DEVICES and torch.empty(1, device=name) is not None
+        why = f"the known kinds are {', '.join(DEVICES)}"
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's ways to say that it isn't there
+        there, why = False, str(error).splitlines()[0]
+    if not there:
+        raise PitpropError(f"There is no device `{name}`: {why}", do="leave out --device, or take cpu.")

@@ -1,9 +1,11 @@
 """Where learned timestep weights end, and when, from measured losses alone: nothing is trained.
 
-Sum_t w_t L_t is linear in w, so the end is the vertex of the smallest mean loss (derivation T1). When follows from
-Adam, which moves every logit by about its step whatever the size of the loss: the network's expectation (half of its
-64 hidden units active, evenly spread as Xavier's bound says, output weights 0 but for the schedule in the bias) is a
-handful of scalars, and they are stepped exactly as Adam steps them.
+Sum_t w_t L_t is linear in w, so the end is a vertex. Plain descent goes to that of the smallest mean loss (derivation
+T1). Adam divides the size of the gradients away, and the original makes it anew for every image, within which the
+losses grow a hundredfold: early iterations count about as much as late ones. So where neighbours hardly differ, the end
+may be the timestep that is the smallest in most iterations, and the steps have to be taken to know. They are: the
+network's expectation (half of its 64 hidden units active, evenly spread as Xavier's bound says, output weights 0 but
+for the schedule in the bias) is a handful of scalars, and they are stepped exactly as Adam steps them.
 """
 
 import math
@@ -18,19 +20,23 @@ from pitprop.cases.timestep_attack.weights import HIDDEN, LR
 ACTIVE = HIDDEN // 2
 FIRST_SUM = ACTIVE * math.sqrt(6 / (1 + HIDDEN)) / 2
 """Expected sum of the active hidden units at initialisation."""
+ARRIVED = 0.9
+"""Weight of the vertex at which it has been reached."""
 
 
 class Vertex(NamedTuple):
     """What is predicted."""
 
     index: int
-    """The timestep that gets everything."""
+    """The timestep that gets everything: the largest weight where the steps end."""
+    smallest: int
+    """The timestep of the smallest mean loss, where plain descent ends (T1)."""
     collapse: float
     """Iteration at which half of the weight has moved (total variation to the start over 0.5); NaN if never by `limit`,
     and where the start is so near the vertex that less than half is left to move.
     """
     arrival: float
-    """Iteration at which the vertex has 90 %; NaN if never by `limit`."""
+    """Iteration at which `index` has 90 %; NaN if it hasn't by `limit`."""
 
 
 def predict_vertex(
@@ -66,12 +72,14 @@ def predict_vertex(
         )
     per_image = len(rows) if np.ndim(losses) > 1 else per_image
     start = start / start.sum()
-    index, weights = int(rows.mean(0).argmin()), start
+    weights = before = start
     bias, out, hidden = np.log(start), np.zeros_like(start), 0.0
-    collapse = arrival = math.nan
+    collapse, arrivals = math.nan, np.full_like(start, math.nan)
     for iteration in range(limit):
         if iteration % per_image == 0:
-            logit_step, hidden_step = _Adam(lr), _Adam(lr)
+            if weights.max() > ARRIVED and weights.max() > before[weights.argmax()]:  # there, and not on the way back
+                break
+            before, logit_step, hidden_step = weights, _Adam(lr), _Adam(lr)
         loss = factor * rows[iteration % len(rows)]
         gradient = weights * (loss - weights @ loss)
         step = logit_step(gradient)
@@ -83,10 +91,9 @@ def predict_vertex(
         weights /= weights.sum()
         if math.isnan(collapse) and np.abs(weights - start).sum() / 2 > 0.5:
             collapse = float(iteration)
-        if weights[index] > 0.9:
-            arrival = float(iteration)
-            break
-    return Vertex(index, collapse, arrival)
+        arrivals[(weights > ARRIVED) & np.isnan(arrivals)] = iteration
+    index = int(weights.argmax())
+    return Vertex(index, int(rows.mean(0).argmin()), collapse, float(arrivals[index]))
 
 
 class _Adam:

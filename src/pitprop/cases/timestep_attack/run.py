@@ -33,10 +33,16 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
         progress: Told after each image.
 
     Raises:
-        PitpropError: A mode or a source that there isn't, no images, or claims on one mode alone.
+        PitpropError: A mode or a source that there isn't, no images, claims on one mode alone, a folder that can't be
+            made; with the preset `paper` see `paper_run`.
     """
     plan = plan_of(options, claims=claims)
-    folder.mkdir(parents=True, exist_ok=True)
+    if options.preset == "paper":
+        from pitprop.cases.timestep_attack import paper_run  # diffusers takes seconds to import
+
+        asked = paper_run.from_options(options, plan, claims=claims)
+        return paper_run.run_paper(_made(folder), asked, progress)
+    _made(folder)
     results, ran = run_experiment(plan, progress)
     store(results, folder / RESULTS)
     files = [folder / RESULTS, *draw(results, ran, loaded(plan)[2], folder)]
@@ -54,7 +60,7 @@ def plan_of(options: Options, *, claims: bool = False) -> Plan:
     """The size of the experiment; raises `PitpropError` where there is no such one."""
     mode = None if options.mode is None else _known(options.mode, MODES, "mode")
     source: data.Source = _known(options.source, get_args(data.Source), "source")
-    if options.images < 1 or (options.seeds is not None and options.seeds < 1):
+    if (options.images is not None and options.images < 1) or (options.seeds is not None and options.seeds < 1):
         raise PitpropError("The attack needs at least one image and one seed.")
     if claims and options.mode is not None:
         raise PitpropError(
@@ -63,7 +69,17 @@ def plan_of(options: Options, *, claims: bool = False) -> Plan:
             do="leave out --mode, or --claims.",
         )
     seeds = options.seeds or (SEEDS if claims else 1)
-    return Plan(images=options.images, seeds=seeds, modes=MODES if mode is None else (mode,), source=source)
+    return Plan(
+        images=options.images or Plan.images, seeds=seeds, modes=MODES if mode is None else (mode,), source=source
+    )
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PitpropError(f"{folder} can't be made: {error}", do="name another folder with --out.") from error
+    return folder
 
 
 def _known(name: str, known: Sequence[Any], what: str) -> Any:
@@ -83,4 +99,5 @@ def _line(stream) -> str:
 
 
 def _prediction(predicted) -> str:
-    return f"timestep {predicted['index']}, half of the weight moved at iteration {predicted['collapse']:.0f}"
+    other = "" if predicted["index"] == predicted["smallest"] else f" (smallest mean loss: {predicted['smallest']})"
+    return f"timestep {predicted['index']}{other}, half of the weight moved at iteration {predicted['collapse']:.0f}"

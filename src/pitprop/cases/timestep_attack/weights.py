@@ -4,7 +4,7 @@
 |---|---|---|
 | `uniform` | 1/n each | nothing |
 | `fixed` | the stream's schedule | nothing |
-| `learnable` | the network's softmax | the loss that they weigh: goes to the vertex of the smallest loss |
+| `learnable` | the network's softmax | the loss that they weigh: goes to a vertex, see `prediction.py` |
 | `learnable_detached` | the network's softmax | nothing: the network has no gradient |
 | `separate` | the network's softmax | its entropy (the seed's Solution 2, "maximize diversity") |
 | `importance` | the network's softmax | squared error to L / sum L (the seed's Solution 4) |
