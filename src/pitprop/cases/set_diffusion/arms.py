@@ -30,6 +30,14 @@ LISTED: dict[str, dict[str, Any]] = {
 """The seed's list in its order, URGENT, HIGH and RECOMMENDED, but for monitoring and the accumulation "if needed"."""
 URGENT = {key: value for change in list(LISTED.values())[:3] for key, value in change.items()}
 WHOLE_LIST = {key: value for change in LISTED.values() for key, value in change.items()}
+FACTORS: dict[str, dict[str, Any]] = {
+    "depth 1": dict(depth=1, encoder_depth=1),
+    "depth 6": dict(depth=6, encoder_depth=6),
+    "context dropout": dict(context_dropout=0.1),
+    "real shifts": dict(shifts=True),
+    "cross-attention": dict(conditioning="lag"),
+}
+"""What else the system could be: its depth, training without context now and then, and two other ways in for it."""
 APART: dict[str, Knobs] = {
     ORIGINAL: changed(),
     **{name: changed(**change) for name, change in LISTED.items()},
@@ -40,12 +48,14 @@ APART: dict[str, Knobs] = {
     "adaLN scaled": changed(adaln="scaled"),
     "LSA temperature doubled": changed(temperature=2.0),
     "SPT variance doubled": changed(spt_scale=2.0),
+    **{name: changed(**change) for name, change in FACTORS.items()},
 }
 """Replicas don't hear of each other."""
 TOGETHER: dict[str, Knobs] = {
     SYNCHRONISED: changed(synchronised=True),
     "synchronised, adaLN normal": changed(synchronised=True, adaln="normal"),
     "synchronised, the whole list": changed(synchronised=True, **WHOLE_LIST),
+    **{f"{SYNCHRONISED}, {name}": changed(synchronised=True, **change) for name, change in FACTORS.items()},
 }
 """Gradients are averaged."""
 DESCENT: dict[str, Knobs] = {

@@ -44,6 +44,11 @@ def said(results: Results, arm: str, metric: str = "context_use") -> str:
     return f"{arm} {found['effect']:+.2g} [{low}, {high}] ({found['verdict']})"
 
 
+def both(results: Results, arm: str) -> str:
+    """That comparison of context use and of the loss."""
+    return f"{said(results, arm)}, loss {said(results, arm, 'eval_loss')}"
+
+
 def used(results: Results, arm: str) -> str:
     """In how many seeds the context came to be used, and after how many steps."""
     steps = [step for step in results["arms"][arm]["steps_until_used"] if step is not None]
@@ -189,6 +194,10 @@ def c12(results: Results) -> Judgement:
         word,
         f"0.9^12 = {0.9**12:.2f} is right; measured factor from one block's gradient to the one before it: "
         + "; ".join(f"{name}, {part} {_row(values)}" for (name, part), values in factors.items())
+        + "; "
+        + "; ".join(
+            said(results, arm) for depth in ("depth 1", "depth 6") for arm in (depth, f"{SYNCHRONISED}, {depth}")
+        )
         + f"; {said(results, 'two thirds of the depth')}",
     )
 
@@ -242,7 +251,8 @@ def c18(results: Results) -> Judgement:
     return Judgement(
         "REFUTED",
         "dropping the condition at random is how classifier-free guidance is trained (DiT's LabelEmbedder does it); "
-        "and the original never drops it",
+        f"and the original never drops it. Dropped in a tenth of the sets: {said(results, 'context dropout')}; "
+        + both(results, f"{SYNCHRONISED}, context dropout"),
     )
 
 
@@ -281,7 +291,8 @@ def c22(results: Results) -> Judgement:
     return Judgement(
         "REFUTED" if not helps(results, "SPT variance doubled") else "HALF",
         f"{width} numbers to 450 are no bottleneck; Flax's default is lecun_normal, and no ReLU follows that would ask "
-        f"for twice the variance; {said(results, 'SPT variance doubled')}",
+        f"for twice the variance; {said(results, 'SPT variance doubled')}; with the shifts that SPT is named after: "
+        f"{said(results, 'real shifts')}; {both(results, f'{SYNCHRONISED}, real shifts')}",
     )
 
 

@@ -35,6 +35,9 @@ TEXT = """
 * **The context's size says nothing.** Its norm shrinks to {norm_original} of what it was where it isn't used and to
   {norm_synchronised} where it is, its standard deviation to {std_original} and {std_synchronised}. Between sets the
   deviation is {between_first} of that before training, then {between_original} and {between_synchronised}.
+* **Depth.** {depth}. Over six blocks the gradient's factor from the last to the first is {deep_encoder} in
+  the encoder and {deep_dit} in the DiT.
+* **Other ways in.** {ways}.
 
 ### Every arm
 
@@ -89,6 +92,10 @@ def prose(results: Results) -> str:
         gap=fmean(seen[ORIGINAL]["gap"]),
         **{f"live_{every}": _spoke(results, every) for every in LIVE},
         drawn="; ".join(_nearer(results, kind) for kind in results["generated"]["classes"]),
+        depth="; ".join(_both(results, depth) for depth in ("depth 1", "depth 6")),
+        deep_encoder=_whole_factor(results, "encoder"),
+        deep_dit=_whole_factor(results, "dit"),
+        ways="; ".join(_both(results, arm) for arm in ("context dropout", "real shifts", "cross-attention")),
         images="\n".join(_images(results)),
         **{
             f"{name}_{arm}": show(last(results, arm, metric))
@@ -126,6 +133,15 @@ def _nearer(results: Results, kind: str) -> str:
         return show(np.subtract(*found))
 
     return f"{kind}, distance {change('distance')}, share recognised {change('recognised')}"
+
+
+def _both(results: Results, arm: str) -> str:
+    return f"{said(results, arm)}; {said(results, f'{SYNCHRONISED}, {arm}')}"
+
+
+def _whole_factor(results: Results, part: str) -> str:
+    factors = results["statics"]["blocks"]["depth 6, adaLN zero, trained"][part]
+    return show(np.prod(factors, 1))
 
 
 def _images(results: Results) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from pitprop.rules.condition_ignored import ConditionIgnored
 
 MODEL = experiment.whole(Knobs())
 """Of the arms of the usual sizes."""
+DEEP = "synchronised, depth 6"
 LIVE = (1, 2, 4)
 """Steps from one row of the live gap to the next."""
 LEVELS = (5, 25, 62, 125, 187, 245)
@@ -48,6 +50,7 @@ def statics(runs: Mapping[str, Run], seeds: Sequence[int]) -> dict[str, Any]:
             "adaLN zero, trained": by_block(runs[SYNCHRONISED].averages),
             "adaLN normal, untrained": by_block(_untrained("synchronised, adaLN normal", seeds)),
             "adaLN normal, trained": by_block(runs["synchronised, adaLN normal"].averages),
+            "depth 6, adaLN zero, trained": by_block(runs[DEEP].averages, experiment.model_of(arms.ALL[DEEP])),
         },
         "displacement": displacement(runs[SYNCHRONISED].averages, _untrained(SYNCHRONISED, seeds)),
         "entropy": {name: entropy(_untrained(name, seeds)) for name in (ORIGINAL, "LSA temperature doubled")},
@@ -134,7 +137,9 @@ def accumulation(steps: int = 400) -> dict[str, Any]:
 def by_level(params: Params) -> dict[str, Any]:
     """Held-out loss and gradient norm of all parameters by noise level, one row per seed."""
     held_out = balanced_sets(digits().validation, repeats=1, set_size=7)
-    found = [[_gradient(_of(params, seed), held_out, level) for level in LEVELS] for seed in range(_seeds(params))]
+    found = [
+        [_gradient(MODEL, _of(params, seed), held_out, level) for level in LEVELS] for seed in range(_seeds(params))
+    ]
     return {
         "levels": LEVELS,
         "loss": [[float(loss) for loss, _ in row] for row in found],
@@ -142,7 +147,7 @@ def by_level(params: Params) -> dict[str, Any]:
     }
 
 
-def by_block(params: Params) -> dict[str, Any]:
+def by_block(params: Params, model: Knobs = MODEL) -> dict[str, Any]:
     """Gradient norm of each block's own parameters over that of the next block: a factor under 1 is attenuation.
 
     One row per seed, from the first block on, at a middle noise level.
@@ -150,7 +155,7 @@ def by_block(params: Params) -> dict[str, Any]:
     held_out = balanced_sets(digits().validation, repeats=1, set_size=7)
     found: dict[str, list] = {"encoder": [], "dit": []}
     for seed in range(_seeds(params)):
-        _, gradient = _gradient(_of(params, seed), held_out, LEVELS[3])
+        _, gradient = _gradient(model, _of(params, seed), held_out, LEVELS[3])
         for part, rows in found.items():
             squares = [
                 jnp.square(leaf).reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(gradient[part]["blocks"])
@@ -239,15 +244,17 @@ def _untrained(name: str, seeds: Sequence[int]) -> Params:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *several)
 
 
-@jax.jit
-def _gradient(params: Params, held_out: Float[Array, "set image channel height width"], level: Array) -> Any:
+@partial(jax.jit, static_argnums=0)
+def _gradient(
+    model: Knobs, params: Params, held_out: Float[Array, "set image channel height width"], level: Array
+) -> Any:
     """Loss and gradient at one noise level, with the same noise for all."""
 
     def loss_of(params: Params) -> Array:
-        system = training.bind(MODEL, params)
+        system = training.bind(model, params)
         noise = jax.random.normal(jax.random.key(1), held_out.shape)
         draws = Draws(jnp.full(len(held_out), level), noise, jnp.zeros(len(held_out), bool))
-        return training.epsilon_loss(MODEL, system, held_out, training.contexts(system, held_out), draws).mean()
+        return training.epsilon_loss(model, system, held_out, training.contexts(system, held_out), draws).mean()
 
     return jax.value_and_grad(loss_of)(params)
 
