@@ -6,10 +6,13 @@ import pytest
 
 from pitprop._errors import PitpropError
 from pitprop.cases.set_diffusion import arms, generation, measurements, monitor, pictures, statics
+from pitprop.cases.set_diffusion.claims import SETS
 from pitprop.cases.set_diffusion.data import digits
 from pitprop.cases.set_diffusion.experiment import Run
 from pitprop.cases.set_diffusion.knobs import Knobs
 from pitprop.cases.set_diffusion.metrics import evaluation_sets
+from pitprop.cases.set_diffusion.options import Options
+from pitprop.cases.set_diffusion.run import run
 from pitprop.trace import Reader
 from pitprop.watch.histogram import NAME, NUM_BUCKETS
 
@@ -101,9 +104,27 @@ def test_adam_is_given_zeros_at_three_of_four_steps():
     assert statics.accumulation(40)["zeros"] == 0.75
 
 
-def test_steps_that_are_no_number_of_looks_are_explained():
-    with pytest.raises(PitpropError, match="choose a multiple of 50"):
-        arms.check_steps(120)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 120}, "choose a multiple of 50"),
+        ({"steps": 0}, "choose a multiple of 50"),
+        ({"seeds": 0}, "`seeds` is 0"),
+        ({"seeds": -1}, "`seeds` is -1"),
+    ],
+)
+def test_sizes_that_make_no_training_are_explained_before_anything_is_made(tmp_path, options, message):
+    with pytest.raises(PitpropError, match=message):
+        run(tmp_path / "out", Options(**options))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seeds", [0, 1])
+def test_claims_need_two_seeds(tmp_path, seeds):
+    with pytest.raises(PitpropError, match="two seeds"):
+        run(tmp_path, Options(seeds=seeds), claims=True)
+    with pytest.raises(PitpropError, match="two seeds"):
+        SETS.measure(tmp_path, seeds, None)
 
 
 def test_blocks_are_compared_in_a_loop():

@@ -70,7 +70,13 @@ PAIRS: dict[str, list[str]] = {
 """Control -> arms that are compared with it."""
 
 
-def check_steps(steps: int) -> None:
-    """Raises `PitpropError` where a training isn't a whole number of looks."""
+def check_sizes(seeds: int, steps: int, *, least: int = 1) -> None:
+    """Raises `PitpropError` under `least` seeds, or where a training isn't a whole number of looks."""
+    if seeds < least:
+        raise PitpropError(
+            f"`seeds` is {seeds}.",
+            means="an interval needs two seeds at least." if least > 1 else "",
+            do=f"choose {least} or more.",
+        )
     if steps < EVERY or steps % EVERY:
         raise PitpropError(f"`steps` is {steps}.", do=f"choose a multiple of {EVERY}, the steps between two looks.")

@@ -13,6 +13,7 @@ from pitprop.cases.set_diffusion import judges
 from pitprop.cases.set_diffusion.measurements import SEEDS, run_claims
 from pitprop.cases.set_diffusion.prose import prose
 from pitprop.cases.set_diffusion.recipe import recipe
+from pitprop.trials.progress import OnProgress
 
 
 def _claim(
@@ -91,15 +92,18 @@ def header(results: Results) -> str:
     )
 
 
+def measure(folder: Path, seeds: int | None, progress: OnProgress | None) -> Results:
+    """What `--run` does."""
+    seeds = SEEDS if seeds is None else seeds
+    command = ("python", "-m", "pitprop.cases.set_diffusion.claims", "--run", "--seeds", str(seeds))
+    return run_claims(command, seeds=seeds, progress=progress)
+
+
 SETS = ClaimsOf(
     case="set_diffusion",
     folder=Path(__file__).parent,
     claims=CLAIMS,
-    measure=lambda folder, seeds, progress: run_claims(
-        ("python", "-m", "pitprop.cases.set_diffusion.claims", "--run", "--seeds", str(seeds or SEEDS)),
-        seeds=seeds or SEEDS,
-        progress=progress,
-    ),
+    measure=measure,
     header=header,
     prose=prose,
 )

@@ -54,7 +54,11 @@ def run_claims(
         seeds: Number of seeds, from 0 on.
         steps: Of each training, a multiple of `arms.EVERY`.
         progress: Told after each arm.
+
+    Raises:
+        PitpropError: Fewer than two seeds, or steps that are no number of looks.
     """
+    arms.check_sizes(seeds, steps, least=2)
     meter = Meter(progress, total=len(arms.ALL))
     runs = {}
     for name in arms.ALL:
