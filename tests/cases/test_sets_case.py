@@ -92,6 +92,20 @@ def test_every_arm_has_a_control_and_differs_from_it():
     assert all(arms.ALL[arm] != arms.ALL[control] for arm, control in compared.items())
 
 
+def test_a_replica_that_learns_alone_may_see_as_many_sets(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(measurements, "cached", lambda name, sizes, *_: asked.update({name: sizes}) or {})
+    for name in (arms.ORIGINAL, arms.LONG, arms.SYNCHRONISED):
+        measurements.arm(name, range(2), 100)
+    assert [(sizes["steps"], sizes["replicas"]) for sizes in asked.values()] == [(100, 1), (400, 1), (100, None)]
+
+
+@pytest.mark.slow
+def test_gates_of_zero_have_a_gradient_after_one_step():
+    [[before, after]] = statics.gates(range(1))
+    assert before == 0 < after
+
+
 def test_parts_by_themselves():
     norm, null = statics.layer_norm(), statics.null_layer()
     assert norm["same_output"] and norm["same_gradient"]

@@ -26,7 +26,8 @@ from pitprop.rules.condition_ignored import ConditionIgnored
 
 MODEL = experiment.whole(Knobs())
 """Of the arms of the usual sizes."""
-DEEP = "synchronised, depth 6"
+SIX = arms.changed(depth=6, encoder_depth=6, adaln="normal")
+"""As deep as the original; not trained."""
 LIVE = (1, 2, 4)
 """Steps from one row of the live gap to the next."""
 LEVELS = (5, 25, 62, 125, 187, 245)
@@ -50,7 +51,7 @@ def statics(runs: Mapping[str, Run], seeds: Sequence[int]) -> dict[str, Any]:
             "adaLN zero, trained": by_block(runs[SYNCHRONISED].averages),
             "adaLN normal, untrained": by_block(_untrained("synchronised, adaLN normal", seeds)),
             "adaLN normal, trained": by_block(runs["synchronised, adaLN normal"].averages),
-            "depth 6, adaLN zero, trained": by_block(runs[DEEP].averages, experiment.model_of(arms.ALL[DEEP])),
+            "six blocks, adaLN normal, untrained": by_block(_fresh(SIX, seeds), experiment.model_of(SIX)),
         },
         "displacement": displacement(runs[SYNCHRONISED].averages, _untrained(SYNCHRONISED, seeds)),
         "entropy": {name: entropy(_untrained(name, seeds)) for name in (ORIGINAL, "LSA temperature doubled")},
@@ -65,6 +66,7 @@ def statics(runs: Mapping[str, Run], seeds: Sequence[int]) -> dict[str, Any]:
             for name in (ORIGINAL, SYNCHRONISED)
         },
         "null_layer": null_layer(),
+        "gates": gates(seeds),
         "idle_adamw": idle_adamw(),
         "accumulation": accumulation(),
     }
@@ -107,6 +109,22 @@ def null_layer() -> dict[str, float]:
     layer = nnx.Linear(32, 32, rngs=nnx.Rngs(0))
     found = nnx.grad(lambda layer: jnp.square(layer(jnp.zeros((4, 32))) - 1).mean())(layer)
     return {"kernel": float(jnp.linalg.norm(found.kernel[...])), "bias": float(jnp.linalg.norm(found.bias[...]))}
+
+
+def gates(seeds: Sequence[int], rate: float = 0.1) -> list[list[float]]:
+    """Gradient norm of all gates and modulations of the original's blocks, before and after one step of plain descent;
+    one row per seed.
+    """
+    held_out, untrained = balanced_sets(digits().validation, repeats=1, set_size=7), _untrained(ORIGINAL, seeds)
+    found = []
+    for number in range(len(seeds)):
+        params, row = _of(untrained, number), []
+        for _ in range(2):
+            _, gradient = _gradient(MODEL, params, held_out, LEVELS[3])
+            row.append(float(optax.tree.norm(gradient["dit"]["blocks"]["adaln"])))
+            params = jax.tree.map(lambda leaf, own: leaf - rate * own, params, gradient)
+        found.append(row)
+    return found
 
 
 def accumulation(steps: int = 400) -> dict[str, Any]:
@@ -240,7 +258,11 @@ def _gaps(params: Params, batches: Float[Array, "row set image channel height wi
 
 
 def _untrained(name: str, seeds: Sequence[int]) -> Params:
-    several = [experiment.initial(arms.ALL[name], MODEL, seed) for seed in seeds]
+    return _fresh(arms.ALL[name], seeds)
+
+
+def _fresh(arm: Knobs, seeds: Sequence[int]) -> Params:
+    several = [experiment.initial(arm, experiment.model_of(arm), seed) for seed in seeds]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *several)
 
 
