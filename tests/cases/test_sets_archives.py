@@ -3,7 +3,9 @@
 import io
 import os
 import pickle
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,14 @@ def test_links_are_refused(tmp_path):
     link.external_attr = 0o120777 << 16
     with pytest.raises(PitpropError, match="is a link"):
         omniglot(archive(tmp_path / "bad.zip", [(link, "/etc/passwd")]))
+
+
+def test_a_small_file_that_says_it_is_a_huge_image_is_refused(tmp_path):
+    small = drawing((0, 0, 52, 105))
+    header = b"IHDR" + struct.pack(">II", 30_000, 30_000) + small[24:29]
+    bomb = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
+    with pytest.raises(PitpropError, match=r"can't be read.*900000000 pixels"):
+        omniglot(archive(tmp_path / "bomb.zip", [("a/b/c.png", bomb)]))
 
 
 def test_large_members_are_refused_before_they_are_read(tmp_path):
@@ -121,7 +131,13 @@ def test_an_array_of_objects_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"no pickle", "is no file of CIFAR-100"), (pickle.dumps({b"data": [[1]], b"fine_labels": [1]}), "holds int64")],
+    [
+        (b"no pickle", "is no file of CIFAR-100"),
+        (pickle.dumps({b"data": [[1]], b"fine_labels": [1]}), "holds int64"),
+        (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [b"a", b"b"]}), r"labels that are \|S1"),
+        (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": 7}), r"of shape \(\)\."),
+        (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [1.5, 2.0]}), "float64"),
+    ],
 )
 def test_another_file_is_explained(tmp_path, content, message):
     (tmp_path / "train").write_bytes(content)

@@ -6,10 +6,13 @@ import pytest
 
 from pitprop._errors import PitpropError
 from pitprop.cases.set_diffusion import arms, generation, measurements, monitor, pictures, statics
+from pitprop.cases.set_diffusion.claims import SETS
 from pitprop.cases.set_diffusion.data import digits
 from pitprop.cases.set_diffusion.experiment import Run
 from pitprop.cases.set_diffusion.knobs import Knobs
 from pitprop.cases.set_diffusion.metrics import evaluation_sets
+from pitprop.cases.set_diffusion.options import Options
+from pitprop.cases.set_diffusion.run import run
 from pitprop.trace import Reader
 from pitprop.watch.histogram import NAME, NUM_BUCKETS
 
@@ -89,6 +92,20 @@ def test_every_arm_has_a_control_and_differs_from_it():
     assert all(arms.ALL[arm] != arms.ALL[control] for arm, control in compared.items())
 
 
+def test_a_replica_that_learns_alone_may_see_as_many_sets(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(measurements, "cached", lambda name, sizes, *_: asked.update({name: sizes}) or {})
+    for name in (arms.ORIGINAL, arms.LONG, arms.SYNCHRONISED):
+        measurements.arm(name, range(2), 100)
+    assert [(sizes["steps"], sizes["replicas"]) for sizes in asked.values()] == [(100, 1), (400, 1), (100, None)]
+
+
+@pytest.mark.slow
+def test_gates_of_zero_have_a_gradient_after_one_step():
+    [[before, after]] = statics.gates(range(1))
+    assert before == 0 < after
+
+
 def test_parts_by_themselves():
     norm, null = statics.layer_norm(), statics.null_layer()
     assert norm["same_output"] and norm["same_gradient"]
@@ -101,9 +118,27 @@ def test_adam_is_given_zeros_at_three_of_four_steps():
     assert statics.accumulation(40)["zeros"] == 0.75
 
 
-def test_steps_that_are_no_number_of_looks_are_explained():
-    with pytest.raises(PitpropError, match="choose a multiple of 50"):
-        arms.check_steps(120)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 120}, "choose a multiple of 50"),
+        ({"steps": 0}, "choose a multiple of 50"),
+        ({"seeds": 0}, "`seeds` is 0"),
+        ({"seeds": -1}, "`seeds` is -1"),
+    ],
+)
+def test_sizes_that_make_no_training_are_explained_before_anything_is_made(tmp_path, options, message):
+    with pytest.raises(PitpropError, match=message):
+        run(tmp_path / "out", Options(**options))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seeds", [0, 1])
+def test_claims_need_two_seeds(tmp_path, seeds):
+    with pytest.raises(PitpropError, match="two seeds"):
+        run(tmp_path, Options(seeds=seeds), claims=True)
+    with pytest.raises(PitpropError, match="two seeds"):
+        SETS.measure(tmp_path, seeds, None)
 
 
 def test_blocks_are_compared_in_a_loop():

@@ -1,15 +1,19 @@
 """The recipe of the set diffusion: a metric that needs the context, and forks that are exact."""
 
+import io
 import json
+import zipfile
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from pitprop.cases.set_diffusion import metrics, recipe, training
-from pitprop.cases.set_diffusion.knobs import Knobs
+from pitprop._errors import PitpropError
+from pitprop.cases.set_diffusion import metrics, other_data, recipe, training
+from pitprop.cases.set_diffusion.knobs import PAPER, Knobs
 from pitprop.cli import main
 from pitprop.records import RUN
 from pitprop.trace import Reader
@@ -32,6 +36,47 @@ def test_batches_are_divided_among_replicas():
     first = next(recipe.batches(100, TINY, 0))
     assert first.shape == (2, 1, 7, 1, 8, 8)
     np.testing.assert_array_equal(first, next(recipe.batches(100, TINY, 0)))
+
+
+def characters(path, number=5, drawings=20):
+    with zipfile.ZipFile(path, "w") as file:
+        for k in range(number):
+            image = Image.new("1", (105, 105), 1)
+            image.paste(0, (20 * k, 0, 20 * k + 15, 105))
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            for i in range(drawings):
+                file.writestr(f"images/Greek/character0{k}/{i:02}.png", buffer.getvalue())
+    return str(path)
+
+
+OMNIGLOT = dict(image_size=28, patch_size=7)
+
+
+def test_an_archive_takes_the_digits_place(tmp_path):
+    knobs = replace(TINY, data=characters(tmp_path / "small.zip"), **OMNIGLOT)
+    assert next(recipe.batches(100, knobs, 0)).shape == (2, 1, 7, 1, 28, 28)
+    split = other_data.images(knobs)
+    assert len(split.novel) == 2 and not set(split.novel) & set(split.train)
+    assert {len(found) for found in split.train.values()} == {13}
+    assert {len(found) for found in split.validation.values()} == {7}
+
+
+def test_images_of_another_size_are_refused_and_so_are_too_few(tmp_path):
+    with pytest.raises(PitpropError, match=r"`image_size` 32; the images of the digits have 1 and 8"):
+        next(recipe.batches(0, PAPER, 0))
+    for number, drawings in ((3, 20), (5, 13)):
+        with pytest.raises(PitpropError, match=f"There are {number} classes"):
+            path = characters(tmp_path / f"{number}.zip", number, drawings)
+            other_data.images(replace(TINY, data=path, **OMNIGLOT))
+
+
+@pytest.mark.slow
+def test_an_archive_is_evaluated_on(monkeypatch, tmp_path):
+    monkeypatch.setenv("PITPROP_CACHE", str(tmp_path / "cache"))
+    knobs = replace(TINY, data=characters(tmp_path / "small.zip"), **OMNIGLOT)
+    found = recipe.build(100, knobs).evaluate()
+    assert found["context_use"] == 0 and found["eval_loss"] == pytest.approx(1, abs=0.1)  # the output layer is zero
 
 
 def test_the_classifier_tells_real_digits_apart_and_the_distance_too():

@@ -65,7 +65,9 @@ def omniglot(path: Path) -> dict[str, Float[ndarray, "drawing 1 28 28"]]:
                         raise _refused(archive, f"`{member.filename}` is of {image.size} pixels")
                     small = image.convert("L").resize((OMNIGLOT_SIZE, OMNIGLOT_SIZE), Image.Resampling.BOX)
                 found.setdefault("/".join(parts[-3:-1]), []).append(1 - np.asarray(small, np.float32) / 127.5)
-    except (OSError, zipfile.BadZipFile) as error:
+    except PitpropError:
+        raise
+    except Exception as error:  # a damaged archive or image may raise anything
         raise PitpropError(f"{path} can't be read: {error}", do="give Omniglot's zip archive as published.") from error
     if not found:
         raise PitpropError(f"{path} has no drawings in it.", do="give Omniglot's zip archive as published.")
@@ -106,10 +108,12 @@ def _python(path: Path) -> tuple[ndarray, ndarray]:
         raise
     except Exception as error:  # a damaged pickle may raise anything
         raise PitpropError(f"{path} is no file of CIFAR-100: {error!r}", do="give its `train` or `test`.") from error
-    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != CIFAR_ROW - 2 or len(labels) != len(pixels):
+    images = pixels.dtype == np.uint8 and pixels.ndim == 2 and pixels.shape[1] == CIFAR_ROW - 2
+    if not images or labels.dtype.kind not in "iu" or labels.shape != pixels.shape[:1]:
         raise PitpropError(
-            f"{path} holds {pixels.dtype} of shape {pixels.shape} and {len(labels)} labels.",
-            do="give CIFAR-100's `train` or `test`: rows of 3072 bytes, each with a fine label.",
+            f"{path} holds {pixels.dtype} of shape {pixels.shape}, and labels that are {labels.dtype} of shape "
+            f"{labels.shape}.",
+            do="give CIFAR-100's `train` or `test`: rows of 3072 bytes, each with a fine label, a whole number.",
         )
     return pixels, labels
 

@@ -13,6 +13,7 @@ from pitprop.cases.set_diffusion import judges
 from pitprop.cases.set_diffusion.measurements import SEEDS, run_claims
 from pitprop.cases.set_diffusion.prose import prose
 from pitprop.cases.set_diffusion.recipe import recipe
+from pitprop.trials.progress import OnProgress
 
 
 def _claim(
@@ -54,18 +55,18 @@ CLAIMS: tuple[Claim, ...] = (
     _claim("C13", "DiT's depth is for 64 times the pixels", "number of tokens", "REFUTED", judges.c13, "arithmetic"),
     _claim("C14", "a scale of 0.125 is small and makes attention uniform", "entropy, and a trial", "HALF", judges.c14),
     _claim("C15", "a temperature in logs is hard to learn", "how far it moves", "REFUTED", judges.c15),
-    _claim("C16", "twice the initial scale helps", "trial", "OPEN", judges.c16),
+    _claim("C16", "twice the initial scale helps", "trial, with averaging and without", "OPEN", judges.c16),
     _claim("C17", "without context nothing reaches its projection", "its gradient", "HALF", judges.c17, "arithmetic"),
     _claim("C18", "training with and without context is unstable", "what it is", "REFUTED", judges.c18, "definition"),
     _claim("C19", "a learnable null context is better than zeros", "trial", "HALF", judges.c19),
     _claim(
         "C20",
         "1e-4 is too high; early layers get tiny updates",
-        "displacement by block under Adam",
+        "displacement by block under Adam: the second half",
         "REFUTED",
         judges.c20,
     ),
-    _claim("C21", "warm-up and weight decay help", "trial", "OPEN", judges.c21),
+    _claim("C21", "warm-up and weight decay help", "trial, with averaging and without", "OPEN", judges.c21),
     _claim("C22", "SPT is a bottleneck and needs twice the variance", "its sizes, and a trial", "REFUTED", judges.c22),
     _claim("C23", "clip, apply_every(4), adamw accumulates", "what Adam is given", "REFUTED", judges.c23),
     _claim(
@@ -91,15 +92,18 @@ def header(results: Results) -> str:
     )
 
 
+def measure(folder: Path, seeds: int | None, progress: OnProgress | None) -> Results:
+    """What `--run` does."""
+    seeds = SEEDS if seeds is None else seeds
+    command = ("python", "-m", "pitprop.cases.set_diffusion.claims", "--run", "--seeds", str(seeds))
+    return run_claims(command, seeds=seeds, progress=progress)
+
+
 SETS = ClaimsOf(
     case="set_diffusion",
     folder=Path(__file__).parent,
     claims=CLAIMS,
-    measure=lambda folder, seeds, progress: run_claims(
-        ("python", "-m", "pitprop.cases.set_diffusion.claims", "--run", "--seeds", str(seeds or SEEDS)),
-        seeds=seeds or SEEDS,
-        progress=progress,
-    ),
+    measure=measure,
     header=header,
     prose=prose,
 )

@@ -6,7 +6,7 @@ import numpy as np
 
 from pitprop.cases._claims import Judgement, Results, Word
 from pitprop.cases.set_diffusion.arms import ORIGINAL, SYNCHRONISED
-from pitprop.cases.set_diffusion.knobs import PAPER
+from pitprop.cases.set_diffusion.knobs import PAPER, Knobs
 from pitprop.cases.set_diffusion.recipe import recipe
 from pitprop.trials.interval import interval
 
@@ -17,6 +17,7 @@ UNIFORM = 0.95
 """Entropy over which attention counts as uniform: the gap of the rule `attention-uniformity`."""
 SAME_SIZE = 3.0
 """Ratio of displacements under which blocks are moved alike. A convention."""
+WARMED, DECAYED, DOUBLED = "warm-up and cosine", "weight decay", "LSA temperature doubled"
 
 
 def last(results: Results, arm: str, metric: str) -> np.ndarray:
@@ -35,13 +36,23 @@ def effect(results: Results, arm: str, metric: str = "context_use") -> dict:
     return next(c for c in results["comparisons"] if c["arm"] == arm and c["metric"] == metric)
 
 
-def said(results: Results, arm: str, metric: str = "context_use") -> str:
-    """That comparison in words."""
+def change(results: Results, arm: str, metric: str = "context_use") -> str:
+    """That comparison in numbers, with its verdict."""
     found = effect(results, arm, metric)
     if found["low"] is None and found["effect"] == 0:
-        return f"{arm} exactly 0 at every seed"
+        return "exactly 0 at every seed"
     low, high = ("?" if found[side] is None else f"{found[side]:+.2g}" for side in ("low", "high"))
-    return f"{arm} {found['effect']:+.2g} [{low}, {high}] ({found['verdict']})"
+    return f"{found['effect']:+.2g} [{low}, {high}] ({found['verdict']})"
+
+
+def said(results: Results, arm: str, metric: str = "context_use") -> str:
+    """That comparison with the arm's name."""
+    return f"{arm} {change(results, arm, metric)}"
+
+
+def both(results: Results, arm: str) -> str:
+    """That comparison of context use and of the loss."""
+    return f"{said(results, arm)}, loss {change(results, arm, 'eval_loss')}"
 
 
 def used(results: Results, arm: str) -> str:
@@ -54,6 +65,16 @@ def used(results: Results, arm: str) -> str:
 def helps(results: Results, *arms: str) -> bool:
     """Whether any of the arms is better than its control."""
     return any(effect(results, arm)["verdict"] == "better" for arm in arms)
+
+
+def in_both(arm: str) -> tuple[str, str]:
+    """An arm of the original, and the same where gradients are averaged."""
+    return arm, f"{SYNCHRONISED}, {arm}"
+
+
+def unneeded(results: Results) -> bool:
+    """Whether the context comes to be used in every seed by averaging alone."""
+    return None not in results["arms"][SYNCHRONISED]["steps_until_used"]
 
 
 def gradient(results: Results, arm: str) -> str:
@@ -78,23 +99,30 @@ def c1(results: Results) -> Judgement:
 
 def c2(results: Results) -> Judgement:
     norms = np.array(results["arms"][ORIGINAL]["encoder_gradient_first"])
-    asleep, awake = bool((norms[:, :2] == 0).all()), bool((norms[:, 2:] > 0).all())
-    word: Word = "HALF" if asleep and awake else "REFUTED" if awake else "CONFIRMED"
+    asleep, awake = (norms[:, :2] == 0).all(1), (norms[:, 2:] > 0).all(1)
+    steps = " ".join(map(str, results["arms"][ORIGINAL]["encoder_gradient"]["step"]))
+    word: Word = "OPEN" if awake.any() else "CONFIRMED"
+    if awake.all():
+        word = "HALF" if asleep.all() else "REFUTED"
     return Judgement(
         word,
-        f"exactly 0 at steps 0 and 1 and not after, in {len(norms)} of {len(norms)} seeds; medians at steps "
-        f"{' '.join(map(str, results['arms'][ORIGINAL]['encoder_gradient']['step']))}: Adam, adaLN zero: "
-        f"{gradient(results, ORIGINAL)}; {gradient(results, 'adaLN normal')}; "
+        f"exactly 0 at steps 0 and 1 in {asleep.sum()} of {len(norms)} seeds, more at steps 2 and 3 in {awake.sum()}; "
+        f"medians at steps {steps}: Adam, adaLN zero: {gradient(results, ORIGINAL)}; "
+        f"{gradient(results, 'adaLN normal')}; "
         + "; ".join(gradient(results, f"SGD, adaLN {name}") for name in ("zero", "normal", "scaled")),
     )
 
 
 def c3(results: Results) -> Judgement:
     first, end = last(results, SYNCHRONISED, "eval_loss_first"), last(results, SYNCHRONISED, "eval_loss_last")
+    gates = np.array(results["statics"]["gates"])
+    awake = gates[:, 1] > 0
     return Judgement(
-        "REFUTED" if (end < first / 2).all() else "OPEN",
-        f"a gate of 0 hands the stream on as it is, and gets a gradient itself from step 1 on; the loss falls from "
-        f"{first.mean():.3f} to {end.mean():.3f} with zero initialisation",
+        "REFUTED" if (end < first / 2).all() and awake.all() else "OPEN",
+        f"a gate of 0 hands the stream on as it is; the gradient of gates and modulations is exactly 0 before the "
+        f"first step in {(gates[:, 0] == 0).sum()} of {len(gates)} seeds, and more after it in {awake.sum()} (median "
+        f"{np.median(gates[:, 1]):.2g}); the loss falls from {first.mean():.3f} to {end.mean():.3f} with zero "
+        "initialisation",
     )
 
 
@@ -110,16 +138,10 @@ def c4(results: Results) -> Judgement:
 
 
 def c5(results: Results) -> Judgement:
-    arms = ("adaLN normal", NORMAL)
-    verdicts = [effect(results, arm)["verdict"] for arm in arms]
-    word: Word = (
-        "CONFIRMED" if verdicts[0] == "better" else "HALF" if verdicts[1] == "better" else
-        "REFUTED" if verdicts[0] == "no difference within margin" else "OPEN"
-    )  # fmt: skip
     return Judgement(
-        word,
-        f"in the original: {said(results, arms[0])}; where gradients are averaged: {said(results, arms[1])}, loss "
-        f"{said(results, arms[1], 'eval_loss')}; {used(results, SYNCHRONISED)}; {used(results, NORMAL)}",
+        _word(results, "adaLN normal", NORMAL),
+        f"in the original: {both(results, 'adaLN normal')}; where gradients are averaged: {both(results, NORMAL)}; "
+        f"{used(results, SYNCHRONISED)}; {used(results, NORMAL)}",
     )
 
 
@@ -145,10 +167,10 @@ def c7(results: Results) -> Judgement:
 def c8(results: Results) -> Judgement:
     own, share = math.hypot(0.05, 0.5), last(results, ORIGINAL, "share_clipped")
     return Judgement(
-        "HALF" if helps(results, "gradient clipping") else "REFUTED",
-        f"the seed's own largest norms make {own:.2f}, where a bound of 1 never acts; here it acts in "
-        f"{share.mean():.1%} of the steps (largest norm {last(results, ORIGINAL, 'largest_norm').max():.2g}); trial: "
-        f"{said(results, 'gradient clipping')}, loss {said(results, 'gradient clipping', 'eval_loss')}",
+        "HALF" if helps(results, "gradient clipping") else "REFUTED" if unneeded(results) else "OPEN",
+        f"without any, {used(results, SYNCHRONISED)}; the seed's own largest norms make {own:.2f}, where a bound of 1 "
+        f"never acts; here it acts in {share.mean():.1%} of the steps (largest norm "
+        f"{last(results, ORIGINAL, 'largest_norm').max():.2g}); trial: {both(results, 'gradient clipping')}",
     )
 
 
@@ -189,7 +211,7 @@ def c12(results: Results) -> Judgement:
         word,
         f"0.9^12 = {0.9**12:.2f} is right; measured factor from one block's gradient to the one before it: "
         + "; ".join(f"{name}, {part} {_row(values)}" for (name, part), values in factors.items())
-        + f"; {said(results, 'two thirds of the depth')}",
+        + f"; {said(results, f'{SYNCHRONISED}, depth 1')}; {said(results, 'two thirds of the depth')}",
     )
 
 
@@ -202,16 +224,13 @@ def c13(results: Results) -> Judgement:
 
 
 def c14(results: Results) -> Judgement:
-    one, two = (np.array(results["statics"]["entropy"][name]) for name in (ORIGINAL, "LSA temperature doubled"))
+    one, two = (np.array(results["statics"]["entropy"][name]) for name in (ORIGINAL, DOUBLED))
     uniform = bool((one > UNIFORM).all())
     return Judgement(
-        "HALF"
-        if uniform and not helps(results, "LSA temperature doubled")
-        else "REFUTED"
-        if not uniform
-        else "CONFIRMED",
+        "HALF" if uniform and not helps(results, *in_both(DOUBLED)) else "REFUTED" if not uniform else "CONFIRMED",
         f"entropy of the encoder's first block before training {show(one)} (1 is uniform), doubled {show(two)}; "
-        f"1/sqrt(64) = 0.125 is the scale of every transformer; {said(results, 'LSA temperature doubled')}",
+        f"1/sqrt(64) = 0.125 is the scale of every transformer with heads of 64; {_elsewhere()}; "
+        + "; ".join(said(results, arm) for arm in in_both(DOUBLED)),
     )
 
 
@@ -221,12 +240,14 @@ def c15(results: Results) -> Judgement:
     return Judgement(
         "REFUTED" if moved else "OPEN",
         "scale at the end over that at the start, by block: "
-        + "; ".join(f"{name} {_row(values)}" for name, values in found.items()),
+        + "; ".join(f"{name} {_row(values)}" for name, values in found.items())
+        + f"; {_elsewhere()}",
     )
 
 
 def c16(results: Results) -> Judgement:
-    return Judgement(_word(results, "LSA temperature doubled"), said(results, "LSA temperature doubled"))
+    arms = in_both(DOUBLED)
+    return Judgement(_word(results, *arms), "; ".join([*(both(results, arm) for arm in arms), _elsewhere()]))
 
 
 def c17(results: Results) -> Judgement:
@@ -242,7 +263,8 @@ def c18(results: Results) -> Judgement:
     return Judgement(
         "REFUTED",
         "dropping the condition at random is how classifier-free guidance is trained (DiT's LabelEmbedder does it); "
-        "and the original never drops it",
+        "and the original never drops it. Dropped in a tenth of the sets: "
+        + both(results, f"{SYNCHRONISED}, context dropout"),
     )
 
 
@@ -261,27 +283,32 @@ def c20(results: Results) -> Judgement:
     ratio = late / early
     return Judgement(
         "REFUTED" if (ratio < SAME_SIZE).all() else "HALF" if np.median(ratio) < SAME_SIZE else "CONFIRMED",
-        f"rms displacement of the blocks' kernels over the training: encoder {_row(found['encoder'])}, DiT "
-        f"{_row(found['dit'])}; last over first {show(ratio)}: Adam steps alike whatever the gradient's size",
+        "judged is the second half, as no arm has another rate: rms displacement of the blocks' kernels over the "
+        f"training: encoder {_row(found['encoder'])}, DiT {_row(found['dit'])}; last over first "
+        f"{show(ratio)}: Adam steps alike whatever the gradient's size",
     )
 
 
 def c21(results: Results) -> Judgement:
-    arms = ("warm-up and cosine", "weight decay")
+    arms = (*in_both(WARMED), DECAYED)
+    word = _word(results, *arms)
     return Judgement(
-        _word(results, *arms),
-        "; ".join(said(results, arm) for arm in arms)
-        + f"; decay moves a parameter without gradient by {results['statics']['idle_adamw']['0.01']:.1%} in 1000 "
-        "steps at the seed's rate, which is the drift that it takes for a lack of gradient",
+        "OPEN" if word == "REFUTED" else word,  # decay was tried only where nothing makes the context used
+        "; ".join(both(results, arm) for arm in arms)
+        + "; decay wasn't tried where gradients are averaged; it moves a parameter without gradient by "
+        f"{results['statics']['idle_adamw']['0.01']:.1%} in 1000 steps at the seed's rate, which is the drift "
+        "that it takes for a lack of gradient",
     )
 
 
 def c22(results: Results) -> Judgement:
     width = PAPER.patch_size**2 * PAPER.sample_size * PAPER.channels
     return Judgement(
-        "REFUTED" if not helps(results, "SPT variance doubled") else "HALF",
+        "HALF" if helps(results, "SPT variance doubled") else "REFUTED" if unneeded(results) else "OPEN",
         f"{width} numbers to 450 are no bottleneck; Flax's default is lecun_normal, and no ReLU follows that would ask "
-        f"for twice the variance; {said(results, 'SPT variance doubled')}",
+        f"for twice the variance; with the usual one, {used(results, SYNCHRONISED)}; "
+        f"{said(results, 'SPT variance doubled')}; with the shifts that SPT is named after: "
+        f"{both(results, f'{SYNCHRONISED}, real shifts')}",
     )
 
 
@@ -318,12 +345,19 @@ def c25(results: Results) -> Judgement:
 
 
 def _word(results: Results, *arms: str) -> Word:
-    verdicts = [effect(results, arm)["verdict"] for arm in arms]
-    if all(verdict == "better" for verdict in verdicts):
+    """Whether it helps: by context use and by the loss, as long as neither of any arm may still be better."""
+    use, loss = ([effect(results, arm, metric)["verdict"] for arm in arms] for metric in ("context_use", "eval_loss"))
+    if all(verdict == "better" for verdict in use):
         return "CONFIRMED"
-    if any(verdict == "better" for verdict in verdicts):
+    if "better" in use + loss:
         return "HALF"
-    return "OPEN" if "inconclusive" in verdicts else "REFUTED"
+    return "OPEN" if "inconclusive" in use + loss else "REFUTED"
+
+
+def _elsewhere() -> str:
+    """At what scale the encoder's attention is looked at here."""
+    small, tokens = Knobs(), [(knobs.image_size // knobs.patch_size) ** 2 + 2 for knobs in (Knobs(), PAPER)]
+    return f"looked at with a scale of 1/sqrt({small.dim_head}) and {tokens[0]} tokens (there {tokens[1]})"
 
 
 def _row(values: np.ndarray) -> str:

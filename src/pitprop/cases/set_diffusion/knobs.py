@@ -13,7 +13,8 @@ class Knobs:
 
     The laptop's learning rate is of the order that the original's 1e-4 becomes at a width of 32 in place of 468, as a
     useful rate goes with one over the width (Yang et al. 2022, arXiv 2203.03466). It was doubled on seed 100, so that
-    a synchronised training uses its context within 1000 steps.
+    a synchronised training uses its context within 1000 steps: the rate suits that arm, and none was looked for that
+    suits replicas which learn alone.
     """
 
     synchronised: bool = False
@@ -67,6 +68,8 @@ class Knobs:
     batch_size: int = 8
     """Sets per step, over all replicas."""
     diffusion_steps: int = 250
+    data: str = ""
+    """An archive of Omniglot (`.zip`), or CIFAR-100's `train` or `train.bin`; by default scikit-learn's digits."""
 
 
 PAPER = Knobs(
@@ -85,7 +88,8 @@ PAPER = Knobs(
 )
 """The run that the seed analyses, for CIFAR-100: `--batch_size 32 --sample_size 6 --diffusion_steps 250`, on 8 devices.
 
-One difference: the original's encoder has width 448 and 12 heads, here those of the DiT.
+It needs `data`, and wasn't trained here. One difference: the original's encoder has width 448 and 12 heads, here those
+of the DiT.
 """
 
 

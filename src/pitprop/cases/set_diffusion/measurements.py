@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from pitprop.cases._cache import cached
-from pitprop.cases._claims import provenance
+from pitprop.cases._claims import plain, provenance
 from pitprop.cases.set_diffusion import (
     arms,
     data,
@@ -54,7 +54,11 @@ def run_claims(
         seeds: Number of seeds, from 0 on.
         steps: Of each training, a multiple of `arms.EVERY`.
         progress: Told after each arm.
+
+    Raises:
+        PitpropError: Fewer than two seeds, or steps that are no number of looks.
     """
+    arms.check_sizes(seeds, steps, least=2)
     meter = Meter(progress, total=len(arms.ALL))
     runs = {}
     for name in arms.ALL:
@@ -63,10 +67,12 @@ def run_claims(
         meter.tick()
     meter.enter("judging")
     spread = arm(ORIGINAL, range(seeds), min(steps, SPREAD_STEPS), replicas=None).logged["replica_spread"]
+    # Compared as they are stored, so that stored arms can be compared with those of another sitting.
+    stored = plain({name: condensed(found) for name, found in runs.items()})
     return {
         "provenance": provenance(command, seeds=list(range(seeds)), steps=steps, every=arms.EVERY),
-        "arms": {name: condensed(found) for name, found in runs.items()},
-        "comparisons": compared(runs, range(seeds), steps),
+        "arms": stored,
+        "comparisons": compared(stored, range(seeds), steps),
         "replica_spread": {
             "steps": spread.shape[1],
             ORIGINAL: spread[:, -1],
@@ -83,6 +89,8 @@ def arm(name: str, seeds: Sequence[int], steps: int, *, replicas: int | None = 1
     settings = arms.ALL[name]
     if settings.synchronised:
         replicas = None
+    if name == arms.LONG:
+        steps *= settings.replicas
     steps = min(steps, arms.EVERY) if name in arms.DESCENT else steps
     model = experiment.model_of(settings)
     return trained(name, settings, model, seeds, steps=steps, every=arms.EVERY, replicas=replicas)
@@ -92,7 +100,8 @@ def trained(
     name: str, arm: Knobs, model: Knobs, seeds: Sequence[int], *, steps: int, every: int, replicas: int | None = None
 ) -> Run:
     """`experiment.run`, kept between runs."""
-    sizes = dict(arm=vars(arm), seeds=list(seeds), steps=steps, every=every, replicas=replicas, model=vars(model))
+    own, whole = ({k: v for k, v in vars(knobs).items() if k != "data"} for knobs in (arm, model))  # always the digits
+    sizes = dict(arm=own, seeds=list(seeds), steps=steps, every=every, replicas=replicas, model=whole)
 
     def make() -> dict[str, torch.Tensor]:
         found = experiment.run(arm, model, seeds, steps=steps, every=every, replicas=replicas)
@@ -154,15 +163,15 @@ def steps_until_used(curve: Float[ndarray, " look"], every: int = arms.EVERY) ->
     return first * every if first < len(curve) else None
 
 
-def compared(runs: Mapping[str, Run], seeds: Sequence[int], steps: int) -> list[dict[str, Any]]:
-    """Each arm against its control, seed by seed; the intervals of one control's arms hold together."""
+def compared(stored: Mapping[str, Any], seeds: Sequence[int], steps: int) -> list[dict[str, Any]]:
+    """Each condensed arm against its control, seed by seed; the intervals of one control's arms hold together."""
     found = []
     for control, several in arms.PAIRS.items():
         for name in several:
             for metric in COMPARED:
                 record = compare(
-                    runs[control].measured[metric][:, -1],
-                    runs[name].measured[metric][:, -1],
+                    stored[control][f"{metric}_last"],
+                    stored[name][f"{metric}_last"],
                     arm=name,
                     seeds=tuple(seeds),
                     metric=metric,

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from pitprop.cases._folder import folder
-from pitprop.cases.set_diffusion import training
-from pitprop.cases.set_diffusion.data import digits, sets
+from pitprop.cases.set_diffusion import other_data, training
+from pitprop.cases.set_diffusion.data import sets
 from pitprop.cases.set_diffusion.knobs import Knobs
 from pitprop.cases.set_diffusion.metrics import evaluator
 from pitprop.trials.jax import JaxTraining
@@ -25,7 +25,9 @@ from pitprop.trials.recipe import Recipe
 
 def batches(seed: int, knobs: Knobs, cursor: int) -> Iterator[Float[ndarray, "replica set image channel height width"]]:
     """Sets of the training classes, divided among the replicas."""
-    found = sets(digits().train, seed, cursor, num_sets=knobs.batch_size, set_size=knobs.sample_size + 1)
+    found = sets(
+        other_data.images(knobs).train, seed, cursor, num_sets=knobs.batch_size, set_size=knobs.sample_size + 1
+    )
     for batch in found:
         yield batch.reshape(knobs.replicas, -1, *batch.shape[1:])
 
@@ -33,7 +35,8 @@ def batches(seed: int, knobs: Knobs, cursor: int) -> Iterator[Float[ndarray, "re
 def evaluate(knobs: Knobs, state: Mapping[str, Any]) -> dict[str, float]:
     """Of the first replica, which is the only one that the original evaluated; and how far the replicas are apart."""
     first = jax.tree.map(lambda leaf: leaf[0], state["params"])
-    found = {name: float(value) for name, value in evaluator(knobs)(first).items()}
+    measure = (other_data.evaluator if knobs.data else evaluator)(knobs)
+    found = {name: float(value) for name, value in measure(first).items()}
     return {**found, "replica_spread": float(training.spread(state["params"]))}
 
 

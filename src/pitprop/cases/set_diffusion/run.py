@@ -32,10 +32,14 @@ def run(folder: Path, options: Options, *, claims: bool = False, progress: OnPro
         options: Size and the change to show; by default 2 seeds, or 8 with `claims`.
         claims: Also train every arm and judge every claim from this run's own numbers (`claims.json`, `claims.md`).
         progress: Told before and after each arm.
+
+    Raises:
+        PitpropError: Too few seeds (claims need 2), or steps that are no number of looks.
     """
-    arms.check_steps(steps := options.steps or arms.STEPS)
+    seeds = (measurements.SEEDS if claims else SEEDS) if options.seeds is None else options.seeds
+    steps = arms.STEPS if options.steps is None else options.steps
+    arms.check_sizes(seeds, steps, least=2 if claims else 1)
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = options.seeds or (measurements.SEEDS if claims else SEEDS)
     shown = (ORIGINAL, SYNCHRONISED, options.fix)
     meter = Meter(progress, total=len(shown))
     runs: dict[str, Run] = {}

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,6 +26,8 @@ from pitprop.rules.condition_ignored import ConditionIgnored
 
 MODEL = experiment.whole(Knobs())
 """Of the arms of the usual sizes."""
+SIX = arms.changed(depth=6, encoder_depth=6, adaln="normal")
+"""As deep as the original; not trained."""
 LIVE = (1, 2, 4)
 """Steps from one row of the live gap to the next."""
 LEVELS = (5, 25, 62, 125, 187, 245)
@@ -48,6 +51,7 @@ def statics(runs: Mapping[str, Run], seeds: Sequence[int]) -> dict[str, Any]:
             "adaLN zero, trained": by_block(runs[SYNCHRONISED].averages),
             "adaLN normal, untrained": by_block(_untrained("synchronised, adaLN normal", seeds)),
             "adaLN normal, trained": by_block(runs["synchronised, adaLN normal"].averages),
+            "six blocks, adaLN normal, untrained": by_block(_fresh(SIX, seeds), experiment.model_of(SIX)),
         },
         "displacement": displacement(runs[SYNCHRONISED].averages, _untrained(SYNCHRONISED, seeds)),
         "entropy": {name: entropy(_untrained(name, seeds)) for name in (ORIGINAL, "LSA temperature doubled")},
@@ -62,6 +66,7 @@ def statics(runs: Mapping[str, Run], seeds: Sequence[int]) -> dict[str, Any]:
             for name in (ORIGINAL, SYNCHRONISED)
         },
         "null_layer": null_layer(),
+        "gates": gates(seeds),
         "idle_adamw": idle_adamw(),
         "accumulation": accumulation(),
     }
@@ -106,6 +111,22 @@ def null_layer() -> dict[str, float]:
     return {"kernel": float(jnp.linalg.norm(found.kernel[...])), "bias": float(jnp.linalg.norm(found.bias[...]))}
 
 
+def gates(seeds: Sequence[int], rate: float = 0.1) -> list[list[float]]:
+    """Gradient norm of all gates and modulations of the original's blocks, before and after one step of plain descent;
+    one row per seed.
+    """
+    held_out, untrained = balanced_sets(digits().validation, repeats=1, set_size=7), _untrained(ORIGINAL, seeds)
+    found = []
+    for number in range(len(seeds)):
+        params, row = _of(untrained, number), []
+        for _ in range(2):
+            _, gradient = _gradient(MODEL, params, held_out, LEVELS[3])
+            row.append(float(optax.tree.norm(gradient["dit"]["blocks"]["adaln"])))
+            params = jax.tree.map(lambda leaf, own: leaf - rate * own, params, gradient)
+        found.append(row)
+    return found
+
+
 def accumulation(steps: int = 400) -> dict[str, Any]:
     """Displacement of 100 parameters under gradients that are noise about 0.1, relative to plain Adam's, and the share
     of steps at which Adam is given zeros.
@@ -134,7 +155,9 @@ def accumulation(steps: int = 400) -> dict[str, Any]:
 def by_level(params: Params) -> dict[str, Any]:
     """Held-out loss and gradient norm of all parameters by noise level, one row per seed."""
     held_out = balanced_sets(digits().validation, repeats=1, set_size=7)
-    found = [[_gradient(_of(params, seed), held_out, level) for level in LEVELS] for seed in range(_seeds(params))]
+    found = [
+        [_gradient(MODEL, _of(params, seed), held_out, level) for level in LEVELS] for seed in range(_seeds(params))
+    ]
     return {
         "levels": LEVELS,
         "loss": [[float(loss) for loss, _ in row] for row in found],
@@ -142,7 +165,7 @@ def by_level(params: Params) -> dict[str, Any]:
     }
 
 
-def by_block(params: Params) -> dict[str, Any]:
+def by_block(params: Params, model: Knobs = MODEL) -> dict[str, Any]:
     """Gradient norm of each block's own parameters over that of the next block: a factor under 1 is attenuation.
 
     One row per seed, from the first block on, at a middle noise level.
@@ -150,7 +173,7 @@ def by_block(params: Params) -> dict[str, Any]:
     held_out = balanced_sets(digits().validation, repeats=1, set_size=7)
     found: dict[str, list] = {"encoder": [], "dit": []}
     for seed in range(_seeds(params)):
-        _, gradient = _gradient(_of(params, seed), held_out, LEVELS[3])
+        _, gradient = _gradient(model, _of(params, seed), held_out, LEVELS[3])
         for part, rows in found.items():
             squares = [
                 jnp.square(leaf).reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(gradient[part]["blocks"])
@@ -235,19 +258,25 @@ def _gaps(params: Params, batches: Float[Array, "row set image channel height wi
 
 
 def _untrained(name: str, seeds: Sequence[int]) -> Params:
-    several = [experiment.initial(arms.ALL[name], MODEL, seed) for seed in seeds]
+    return _fresh(arms.ALL[name], seeds)
+
+
+def _fresh(arm: Knobs, seeds: Sequence[int]) -> Params:
+    several = [experiment.initial(arm, experiment.model_of(arm), seed) for seed in seeds]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *several)
 
 
-@jax.jit
-def _gradient(params: Params, held_out: Float[Array, "set image channel height width"], level: Array) -> Any:
+@partial(jax.jit, static_argnums=0)
+def _gradient(
+    model: Knobs, params: Params, held_out: Float[Array, "set image channel height width"], level: Array
+) -> Any:
     """Loss and gradient at one noise level, with the same noise for all."""
 
     def loss_of(params: Params) -> Array:
-        system = training.bind(MODEL, params)
+        system = training.bind(model, params)
         noise = jax.random.normal(jax.random.key(1), held_out.shape)
         draws = Draws(jnp.full(len(held_out), level), noise, jnp.zeros(len(held_out), bool))
-        return training.epsilon_loss(MODEL, system, held_out, training.contexts(system, held_out), draws).mean()
+        return training.epsilon_loss(model, system, held_out, training.contexts(system, held_out), draws).mean()
 
     return jax.value_and_grad(loss_of)(params)
 
