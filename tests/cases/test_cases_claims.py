@@ -63,6 +63,7 @@ def test_the_front_page_counts_the_verdicts_of_all_cases():
     said = f"{len(every)} testable claims in five such post-mortems, {words['CONFIRMED']} held as they stood"
     assert said in " ".join(front.split())
     assert f"{words['REFUTED'] + words['VACUOUS']} were false or empty" in " ".join(front.split())
+    assert f"{words['HALF']} were half true and {words['OPEN']} are open" in " ".join(front.split())
 
 
 def test_a_run_of_its_own_is_judged_by_its_own_numbers(of, tmp_path):

@@ -194,6 +194,17 @@ def test_a_place_that_is_none_is_refused(verb, tmp_path, capsys):
     assert "give a timeout above 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_file_where_a_folder_is_to_be_made_is_no_bug(inside, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    out = file / "out" if inside else file
+    assert main(["case", "grid_solver", "--config", "old", "--steps", "1", "--out", str(out)]) == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "name a folder that is there or can be made" in said and "bug" not in said
+    assert file.read_text() == "mine"
+
+
 def test_what_a_recipe_prints_is_not_in_the_answer(capsys):
     with progress_bar(quiet=True):
         print("hello")

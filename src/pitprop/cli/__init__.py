@@ -77,6 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ),
             as_json,
         )
+    except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
+        return _refuse(
+            PitpropError(
+                f"{error.filename}: {error.strerror}",
+                do="name a folder that is there or can be made, and be let into it.",
+            ),
+            as_json,
+        )
     except KeyboardInterrupt:
         again = f"; what was done is kept, and this goes on from there:\n  {shlex.join(['pitprop', *arguments])}"
         Console(stderr=True).print(escape(f"interrupted{again if resumes else ''}"), soft_wrap=True, highlight=False)
