@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(
             PitpropError(
                 f"{error.filename}: {error.strerror}",
-                do="name a folder that is there or can be made, and be let into it.",
+                do="name a folder that can be made and written.",
             ),
             as_json,
         )
