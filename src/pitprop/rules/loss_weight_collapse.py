@@ -8,7 +8,8 @@ them, and their stability proves nothing.
 ## Why it matters
 Minimising sum_i w_i L_i over a simplex is linear in w, so its minimum is a vertex: all weight on the smallest loss. The
 weighted loss falls all the while, because the hard parts are no longer counted. The direction shows after some 30 rows,
-hundreds of steps before the weights look different.
+hundreds of steps before the weights look different. Where the losses change and the optimizer is made anew now and
+then, the vertex is the part whose loss is smallest in most steps, not on average (docs/design/006-which-vertex.md).
 
 ## Reads
 `loss_weight_alignment` (correlation of the change with minus the losses), `loss_weight_concentration` (1 - H / ln n),
