@@ -146,7 +146,7 @@ def test_arms_are_compared_on_real_tasks_too(folder, tmp_path, monkeypatch):
         (tmp_path / "data" / part).mkdir(parents=True)
         for path in folder.glob("*.json"):
             shutil.copy(path, tmp_path / "data" / part)
-    measured = run_on_arc(tmp_path / "data", names=("OLD", "+ HyperLoRA"), seeds=2, steps=1)
+    measured = run_on_arc(tmp_path / "data", names=("OLD", "+ HyperLoRA"), more=(), seeds=2, steps=1)
     assert set(measured["collections"]) == set(COLLECTIONS)
     for (_, size), found in zip(COLLECTIONS.values(), measured["collections"].values(), strict=True):
         fits = [path for path in folder.glob("*.json") if read_task(path).largest_side <= size]

@@ -48,4 +48,6 @@ FIRST = ("OLD", *MODULES, "+ all three", "half batch", "half batch, all three", 
 NEXT = ("bias -0.5", "bias prior", "softmax")
 """What a claim is judged on, after those; the rest adds to the picture."""
 ON_ARC = ("OLD", "+ HyperLoRA")
-"""What runs on real tasks too."""
+"""What runs on real tasks too, on all seeds."""
+ON_ARC_TOO = ("+ all three", "NEW")
+"""And on the first three."""

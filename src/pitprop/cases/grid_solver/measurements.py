@@ -12,7 +12,7 @@ from typing import Any
 
 from pitprop.cases._claims import provenance
 from pitprop.cases.grid_solver import early
-from pitprop.cases.grid_solver.arms import FIRST, NEXT, ON_ARC, arms
+from pitprop.cases.grid_solver.arms import FIRST, NEXT, ON_ARC, ON_ARC_TOO, arms
 from pitprop.cases.grid_solver.recipe import known, recipe, tasks
 from pitprop.cases.grid_solver.statics import statics
 from pitprop.cases.grid_solver.training_runs import STAGING, run_all, run_kept
@@ -85,15 +85,17 @@ def run_on_arc(
     progress: OnProgress | None = None,
     *,
     names: Sequence[str] = ON_ARC,
+    more: Sequence[str] = ON_ARC_TOO,
     seeds: int = SEEDS,
     steps: int = STEPS_ON_ARC,
 ) -> dict[str, Any]:
-    """The arms `names` on real tasks, a file in eight held out; what was run before is read.
+    """The arms `names` and `more` on real tasks, a file in eight held out; what was run before is read.
 
     Args:
         folder: Holds the repositories ARC-AGI and Mini-ARC, as in `COLLECTIONS`.
         progress: Told of each run.
         names: Arms; OLD is what the others are compared with.
+        more: Arms that run on three seeds at most.
         seeds: Number of seeds, 0 to `seeds - 1`.
         steps: Steps of each run.
 
@@ -105,6 +107,7 @@ def run_on_arc(
     for collection, (part, size) in COLLECTIONS.items():
         data = str((folder / part).absolute())
         every = [(name, seed) for seed in range(seeds) for name in names]
+        every += [(name, seed) for seed in range(min(seeds, FEWER)) for name in more]
         runs = run_all(every, steps, progress, {"data": data, "size": size})
         found[collection] = {
             "size": size,
