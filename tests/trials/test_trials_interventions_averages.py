@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pitprop.remedies.torch.ema import EMA
-from pitprop.trials.interventions import Ablate, Replace, Scale, ShuffleCondition
+from pitprop.trials.interventions import Ablate, ForceUniformAttention, Replace, Scale, ShuffleCondition
 
 
 class ByHand(nn.Module):
@@ -90,3 +91,28 @@ def test_the_average_is_changed_as_the_model_is_and_a_teacher_is_not(change, ave
     training.step(batch)  # the first update takes the weights as they are
     model, averaged = (dict(one.named_parameters()) for one in (training.model, inside))
     assert list(model) == list(averaged) and all(torch.equal(model[name], averaged[name]) for name in model)
+
+
+class Attention(nn.Module):
+    """Two heads over three tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(4, 12)
+
+    def forward(self, x):
+        q, k, v = self.project(x).unflatten(-1, (3, 2, 2)).movedim(-3, 0).transpose(-3, -2)
+        return F.scaled_dot_product_attention(q, k, v).transpose(-3, -2).flatten(-2)
+
+
+@pytest.mark.parametrize("change", [ForceUniformAttention("0"), Ablate("0", head=1)], ids=["uniform", "head"])
+def test_attention_is_changed_in_the_average_too(change):
+    torch.manual_seed(0)
+    training, batch = Averaging("pitprop"), torch.randn(5, 3, 4)
+    training.model = nn.Sequential(Attention())
+    training.average = EMA(training.model)
+    plain = training.average.module(batch)
+    applied = change.apply(training)
+    changed = training.average.module(batch)
+    assert not applied.calls and not torch.allclose(changed, plain)
+    assert torch.equal(changed, training.model(batch)) and applied.calls["0"] == 1

@@ -78,13 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             as_json,
         )
     except (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError) as error:
-        return _refuse(
-            PitpropError(
-                f"{error.filename}: {error.strerror}",
-                do="name a folder that can be made and written.",
-            ),
-            as_json,
-        )
+        if error.filename is None:
+            return _crash()
+        do = "name another place, or make this one a folder or file that you may read and write."
+        return _refuse(PitpropError(f"{error.filename}: {error.strerror}", do=do), as_json)
     except KeyboardInterrupt:
         again = f"; what was done is kept, and this goes on from there:\n  {shlex.join(['pitprop', *arguments])}"
         Console(stderr=True).print(escape(f"interrupted{again if resumes else ''}"), soft_wrap=True, highlight=False)

@@ -83,7 +83,7 @@ def alarms(results: Results) -> list[str]:
     images = len(learned(results)[0]["weights"]) - 1
     said = [
         f"Alarms. {_of_learnable(results)} False alarms: {len(false)} of the {len(_trained(others))} other modes that "
-        "train weights, whose criterion has its optimum in the interior: "
+        "train weights, whose criterion has its optimum in the interior, one network each: "
         + "; ".join(
             f"`{name}` at iteration {found['alarm']:.0f} ({_forecast(found)}; largest weight {found['largest']:.2f} "
             f"after {images} images)"
