@@ -1,6 +1,10 @@
 """A tiny system for tests: two blocks, a few images, hardly trained."""
 
+import pytest
+
+from pitprop.cases._folder import FOLDER
 from pitprop.cases.clip_anomaly.clip import Pretraining
+from pitprop.cases.clip_anomaly.experiment import Settings
 from pitprop.cases.clip_anomaly.options import ClipSize
 from pitprop.cases.clip_anomaly.stages import Data, Schedule
 
@@ -22,3 +26,12 @@ DATA = Data(
     base=Schedule(text_steps=1, image_steps=2),
 )
 QUICK = Schedule(text_steps=1, image_steps=2, text_batch_size=2, image_batch_size=2)
+SETTINGS = Settings(seeds=(100, 101), schedule=QUICK, data=DATA, workers=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    """To be given a name in a test's module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER, str(tmp_path_factory.mktemp("cache")))
+        yield

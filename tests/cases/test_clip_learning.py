@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
+import clip_small
 import numpy as np
 import pytest
-from clip_small import DATA, QUICK
+from clip_small import DATA, QUICK, SETTINGS
 
 from pitprop.cases._claims import load_results
-from pitprop.cases._folder import FOLDER
 from pitprop.cases.clip_anomaly import judges, learning
 from pitprop.cases.clip_anomaly.arms import BASE, FROZEN, at, learning_arms
 from pitprop.cases.clip_anomaly.claims import CLIP
@@ -15,14 +15,7 @@ from pitprop.cases.clip_anomaly.experiment import Settings, comparisons, run_arm
 from pitprop.cases.clip_anomaly.learning import digest, pace, run_part
 
 HIGH = 50.0
-SETTINGS = Settings(seeds=(100, 101), schedule=QUICK, data=DATA, workers=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(FOLDER, str(tmp_path_factory.mktemp("cache")))
-        yield
+own_cache = clip_small.own_cache
 
 
 def measured(**arms):

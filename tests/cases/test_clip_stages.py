@@ -4,28 +4,21 @@ import math
 from dataclasses import replace
 from itertools import islice
 
+import clip_small
 import pytest
 import torch
-from clip_small import DATA, QUICK
+from clip_small import DATA, QUICK, SETTINGS
 
-from pitprop.cases._folder import FOLDER
 from pitprop.cases.clip_anomaly import recipe as recipe_module
 from pitprop.cases.clip_anomaly.arms import NORMS, SCALES, Arm, at, claim_arms, story
 from pitprop.cases.clip_anomaly.cross_attention import VARIANTS
-from pitprop.cases.clip_anomaly.experiment import Settings, gradient_ladder, run_arm, run_arms
+from pitprop.cases.clip_anomaly.experiment import gradient_ladder, run_arm, run_arms
 from pitprop.cases.clip_anomaly.pictures import draw
 from pitprop.cases.clip_anomaly.recipe import Knobs, StageTwo, injection, recipe
 from pitprop.cases.clip_anomaly.stages import base, images, loaded, train
 from pitprop.trials.knobs import alternatives
 
-SETTINGS = Settings(seeds=(100, 101), schedule=QUICK, data=DATA, workers=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(FOLDER, str(tmp_path_factory.mktemp("cache")))
-        yield
+own_cache = clip_small.own_cache
 
 
 @pytest.fixture

@@ -74,16 +74,21 @@ def _evaluator(knobs: Knobs) -> Callable[[Params], dict[str, Array]]:
     seen, novel = evaluation_sets(knobs)
 
     def measure(params: Params) -> dict[str, Array]:
-        own, other = context_losses(knobs, params, jnp.asarray(seen), 7)
-        novel_own, novel_other = context_losses(knobs, params, jnp.asarray(novel), len(NOVEL_CLASSES))
-        return {
-            "context_use": (other - own) / own,
-            "eval_loss": own,
-            "novel_context_use": (novel_other - novel_own) / novel_own,
-            "novel_loss": novel_own,
-        }
+        of_seen = context_losses(knobs, params, jnp.asarray(seen), 7)
+        return measured(of_seen, context_losses(knobs, params, jnp.asarray(novel), len(NOVEL_CLASSES)))
 
     return jax.jit(measure)
+
+
+def measured(seen: tuple[Array, Array], novel: tuple[Array, Array]) -> dict[str, Array]:
+    """The metrics, of the losses with the own context and with another class's, on trained and on new classes."""
+    (own, other), (novel_own, novel_other) = seen, novel
+    return {
+        "context_use": (other - own) / own,
+        "eval_loss": own,
+        "novel_context_use": (novel_other - novel_own) / novel_own,
+        "novel_loss": novel_own,
+    }
 
 
 def generator(knobs: Knobs) -> Callable[[Params, Array, Array], Array]:

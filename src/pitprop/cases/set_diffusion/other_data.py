@@ -15,7 +15,7 @@ from pitprop._errors import PitpropError
 from pitprop.cases.set_diffusion.archives import cifar100, omniglot
 from pitprop.cases.set_diffusion.data import VALIDATION_SHARE, Split, balanced_sets, digits
 from pitprop.cases.set_diffusion.knobs import Knobs, of_the_model
-from pitprop.cases.set_diffusion.metrics import REPEATS, context_losses
+from pitprop.cases.set_diffusion.metrics import REPEATS, context_losses, measured
 from pitprop.cases.set_diffusion.training import Params
 
 NOVEL_SHARE = 0.2
@@ -84,15 +84,10 @@ def _evaluator(knobs: Knobs) -> Callable[[Params], dict[str, Array]]:
     sets = [balanced_sets(part, repeats=REPEATS, set_size=knobs.sample_size + 1) for part in parts]
 
     def measure(params: Params) -> dict[str, Array]:
-        (own, other), (novel_own, novel_other) = (
+        seen, novel = (
             context_losses(knobs, params, jnp.asarray(several), len(part))
             for several, part in zip(sets, parts, strict=True)
         )
-        return {
-            "context_use": (other - own) / own,
-            "eval_loss": own,
-            "novel_context_use": (novel_other - novel_own) / novel_own,
-            "novel_loss": novel_own,
-        }
+        return measured(seen, novel)
 
     return jax.jit(measure)
